@@ -1,0 +1,370 @@
+"""The arm that all tasks share: a Gymnasium environment seen by a camera and driven by torques.
+
+A task adds what the arm holds and the fixture that it goes into (`build`), the three points of the
+held object with their targets, a starting configuration, and the geometric rule of success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from gymnasium import spaces
+
+from gps_envs import conditions, rendering
+from gps_envs.costs import ACTION_DIM, STATE_DIM, PointCost
+from gps_envs.distractors import SLOTS, Appearance, add_slots
+
+_ARM = Path(__file__).parent / "assets" / "arm.xml"
+_SUBSTEPS = 5  # of 10 ms each
+_RENDER_SIZE = 240  # of render(), whatever the size of the observed image
+_PROPRIO_BOUND = 100.0  # far above what the damped joints reach: checkers object to infinity
+_OPTIONS = ("condition", "split", "target", "image", "random_pose")
+_APPEARANCE_STREAM = len(conditions.SPLITS)  # beside the streams of the unseen positions
+
+Observation = dict[str, np.ndarray]
+
+
+class ArmEnv(gym.Env[Observation, np.ndarray]):
+    """Base of the tasks; see `ShapeCubeEnv` for spaces, arguments and reset options.
+
+    World frame = robot frame: x ahead, y left, z up, origin on the torso axis at shoulder height.
+    A task's model has a mocap body "target" (the fixture, never rotated) and geoms in the arm's
+    body "hand", whose x axis points along the tool.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+    horizon: ClassVar[int] = 100
+    dt: ClassVar[float] = 0.05  # s
+    state_dim: ClassVar[int] = STATE_DIM
+    image_on_demand: ClassVar[bool] = True  # reset(options={"image": False}) draws no images
+    # Indices in the state of the joints that actions 0 .. 6 push, and of their velocities.
+    actuated: ClassVar[tuple[np.ndarray, np.ndarray]] = (np.arange(7), np.arange(7, 14))
+    random_poses: ClassVar[bool] = True  # reset(options={"random_pose": True}) is understood
+
+    # What a task says about itself. Lengths in m, in the frame of the hand or of the target.
+    start_angles: ClassVar[np.ndarray]  # (7,)
+    object_points: ClassVar[np.ndarray]  # (3, 3) in the hand
+    goal_points: ClassVar[np.ndarray]  # (3, 3) of the object in place, relative to the target
+    goal_rotation: ClassVar[np.ndarray]  # (3, 3) of the hand in place
+    target_centre: ClassVar[np.ndarray]  # (3,) of the range of the target, in the world
+    target_half_range: ClassVar[tuple[float, float]]  # x, y
+    distractor_area: ClassVar[np.ndarray]  # ((x, y) low, (x, y) high) in the world
+    fixture_radius: ClassVar[float]  # kept free of distractors
+
+    def __init__(
+        self,
+        *,
+        split: str = "train",
+        image_size: int = 64,
+        num_conditions: int = 25,
+        distractors: int | None = None,
+        init_noise: float = 0.0,
+        shadows: bool = False,
+        render_mode: str | None = None,
+        cost: Callable[[Any, Any, Any], Any] | None = None,
+    ) -> None:
+        self.split = _check_split(split)
+        self.image_size = _check_int("image_size", image_size, 64, _RENDER_SIZE, "pixels")
+        self.num_conditions = _check_int(
+            "num_conditions", num_conditions, conditions.MIN_CONDITIONS, conditions.MAX_CONDITIONS
+        )
+        if distractors is not None:
+            distractors = _check_int("distractors", distractors, 0, SLOTS)
+        self.distractors = distractors
+        if not (_is_number(init_noise) and 0 <= init_noise <= 0.5):
+            raise ValueError(
+                f"init_noise must be a standard deviation from 0 to 0.5 rad, got {init_noise!r}; "
+                "try 0.02"
+            )
+        self.init_noise = float(init_noise)
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f'render_mode must be None or "rgb_array", got {render_mode!r}')
+        self.render_mode = render_mode
+        if cost is not None and not callable(cost):
+            raise ValueError(
+                f"cost must be a callable l(x, u, t), got {type(cost).__name__}; "
+                "try gps_envs.PointCost(...)"
+            )
+        self.cost = PointCost(horizon=self.horizon) if cost is None else cost
+
+        self.model = self._compile(bool(shadows))
+        self.data = mujoco.MjData(self.model)
+        self._looks = Appearance(self.model)
+        self._hand = self.model.body("hand").id
+        self._target = self.model.body("target").mocapid[0]
+        self._camera = self.model.camera("scene").id
+        self.data.qpos[:] = self.start_angles
+        self._update_kinematics()
+        self._start_point = self._object_points()[0][0]
+
+        side = self.image_size
+        self.observation_space = spaces.Dict(  # type: ignore[assignment]
+            {
+                "image": spaces.Box(0, 255, (side, side, 3), np.uint8),
+                "proprio": spaces.Box(-_PROPRIO_BOUND, _PROPRIO_BOUND, (STATE_DIM,), np.float32),
+            }
+        )
+        self.action_space = spaces.Box(-1.0, 1.0, (ACTION_DIM,), np.float32)
+        self._state: np.ndarray | None = None  # x of the last observation
+        self._t = 0
+        self._blind = False
+
+    # ---- what a task defines
+
+    def build(self, spec: mujoco.MjSpec) -> None:
+        """Add the held object to the body "hand", and the fixture as a mocap body "target"."""
+        raise NotImplementedError
+
+    def is_success(self) -> bool:
+        """Whether the object is in place now, by geometry."""
+        raise NotImplementedError
+
+    # ---- Gymnasium's interface
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        super().reset(seed=seed)
+        options = _check_options(options)
+        split = _check_split(options.get("split", self.split))
+        target, index = self._choose_target(split, options)
+        self._t, self._blind = 0, not options.get("image", True)
+
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.mocap_pos[self._target] = self.target_centre + np.array([*target, 0.0])
+        self._decorate(split, index)
+        if options.get("random_pose", False):
+            self.data.qpos[:] = self._random_angles()
+        else:
+            noise = self.np_random.normal(size=ACTION_DIM) if self.init_noise else 0.0
+            self.data.qpos[:] = self.start_angles + self.init_noise * noise
+        self._update_kinematics()
+        mujoco.mj_camlight(self.model, self.data)
+        return self._observe()
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        if self._state is None:
+            raise ValueError("step() came before the first reset(): call reset() first")
+        u = np.asarray(action, dtype=np.float64)
+        if u.shape != (ACTION_DIM,) or not np.isfinite(u).all():
+            raise ValueError(
+                f"action must be {ACTION_DIM} finite numbers in [-1, 1], got {action!r} "
+                f"at step {self._t}"
+            )
+        u = np.clip(u, -1.0, 1.0)
+        cost = float(self.cost(self._state, u, self._t))
+        self.data.ctrl[:] = u
+        mujoco.mj_step(self.model, self.data, nstep=_SUBSTEPS)
+        self._update_kinematics()
+        self._t += 1
+        observation, info = self._observe()
+        length = getattr(self.spec, "max_episode_steps", None) or self.horizon
+        if self._t == length:
+            info["success"] = info["is_success"]
+        return observation, -cost, False, False, info
+
+    def render(self) -> np.ndarray | None:
+        """The camera's view as (240, 240, 3) uint8, or None without a render mode."""
+        if self.render_mode is None:
+            return None
+        return rendering.render(self.model, self.data, self._camera, _RENDER_SIZE)
+
+    # ---- observation
+
+    def _update_kinematics(self) -> None:
+        """Bring positions and velocities up to the joints: mj_step leaves them a substep behind."""
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_comVel(self.model, self.data)
+
+    def _object_points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions (3, 3) and velocities (3, 3) of the object's points in the world."""
+        origin = self.data.xpos[self._hand]
+        arms = self.object_points @ self.data.xmat[self._hand].reshape(3, 3).T
+        velocity = np.empty(6)  # angular, linear
+        body = mujoco.mjtObj.mjOBJ_XBODY
+        mujoco.mj_objectVelocity(self.model, self.data, body, self._hand, velocity, 0)
+        wx, wy, wz = velocity[:3]
+        spin = np.array([[0.0, -wz, wy], [wz, 0.0, -wx], [-wy, wx, 0.0]])
+        return origin + arms, velocity[3:] + arms @ spin.T
+
+    def _observe(self) -> tuple[Observation, dict[str, Any]]:
+        points, velocities = self._object_points()
+        target = self.data.mocap_pos[self._target]
+        joints = [self.data.qpos, self.data.qvel]
+        error = points - (target + self.goal_points)
+        self._state = np.concatenate([*joints, error.ravel(), velocities.ravel()])
+        proprio = np.concatenate([*joints, points.ravel(), velocities.ravel()])
+        side = self.image_size
+        if self._blind:
+            image = np.zeros((side, side, 3), np.uint8)
+        else:
+            image = rendering.render(self.model, self.data, self._camera, side)
+        info = {
+            "state": self._state.copy(),
+            "pose": np.concatenate([target, points.ravel()]).astype(np.float32),
+            "is_success": bool(self.is_success()),
+        }
+        return {"image": image, "proprio": proprio.astype(np.float32)}, info
+
+    # ---- how an episode starts
+
+    def _choose_target(self, split: str, options: dict[str, Any]) -> tuple[np.ndarray, int]:
+        """(x, y) from the centre of the range, and the number that seeds the looks."""
+        half = self.target_half_range
+        index = options.get("condition")
+        if index is None:
+            several = self.num_conditions if split == "train" else 2**31 - 1
+            index = int(self.np_random.integers(several))
+        else:
+            top = self.num_conditions - 1 if split == "train" else None
+            index = _check_int(f'options["condition"] of split "{split}"', index, 0, top)
+        if "target" in options:
+            return _check_target(options["target"], half), index
+        if options.get("random_pose", False) and "condition" not in options:
+            return self.np_random.uniform(-1, 1, 2) * half, index
+        if split == "train":
+            return conditions.training_positions(half)[index], index
+        return conditions.unseen_position(split, index, half), index
+
+    def _decorate(self, split: str, index: int) -> None:
+        self._looks.restore(self.model)
+        rng = np.random.default_rng([_APPEARANCE_STREAM, index])
+        if split == "visual":
+            self._looks.recolour(self.model, rng)
+        count = self.distractors
+        if count is None:
+            count = int(rng.integers(2, 5)) if split == "visual" else 0
+        x, y, _ = self.data.mocap_pos[self._target]
+        self._looks.place(
+            self.model, self.data, rng, count, (x, y, self.fixture_radius), self.distractor_area
+        )
+
+    def _random_angles(self) -> np.ndarray:
+        """A configuration (7,) somewhere on the object's way from the start into the fixture.
+
+        A quarter of them are inside or just above the fixture and nearly aligned; the others spread
+        along the straight way, wider towards the start. The elbow varies with where the search for
+        the joint angles begins.
+        """
+        rng = self.np_random
+        goal = self.data.mocap_pos[self._target] + self.goal_points[0]
+        way, up = self._start_point - goal, np.array([0.0, 0.0, 1.0])
+        for _ in range(20):
+            if rng.random() < 0.25:
+                point, spread, tilt = goal + rng.uniform(0.0, 0.08) * up, 0.002, 0.01
+            else:
+                part = rng.uniform(0.15, 1.1)
+                point, spread, tilt = goal + part * way, 0.01 + 0.04 * part, 0.15
+            point = point + rng.normal(0.0, spread, 3)
+            turn = _rotation(rng.normal(0.0, tilt, 3))
+            begin = self.start_angles + rng.normal(0.0, 0.2, ACTION_DIM)
+            angles = self._inverse_kinematics(begin, point, turn @ self.goal_rotation)
+            if angles is not None and self._is_free(angles):
+                return angles
+        return self.start_angles.copy()
+
+    def _inverse_kinematics(
+        self, angles: np.ndarray, point: np.ndarray, rotation: np.ndarray, tolerance: float = 1e-3
+    ) -> np.ndarray | None:
+        """Joint angles (7,) that bring the object's first point and the hand's rotation there.
+
+        Damped least squares from `angles`; None where 50 steps don't reach it within the limits.
+
+        :param tolerance: in m and rad
+        """
+        model, data = self.model, self.data
+        jacobian, error = np.empty((6, model.nv)), np.empty(6)
+        limited = model.jnt_limited.astype(bool)
+        low = np.where(limited, model.jnt_range[:, 0] + 0.02, -np.inf)
+        high = np.where(limited, model.jnt_range[:, 1] - 0.02, np.inf)
+        angles = np.clip(angles, low, high)
+        quaternion = np.empty(4)
+        for _ in range(50):
+            data.qpos[:] = angles
+            mujoco.mj_kinematics(model, data)
+            mujoco.mj_comPos(model, data)
+            hand = data.xmat[self._hand].reshape(3, 3)
+            here = data.xpos[self._hand] + hand @ self.object_points[0]
+            error[:3] = point - here
+            mujoco.mju_mat2Quat(quaternion, (rotation @ hand.T).ravel())
+            mujoco.mju_quat2Vel(error[3:], quaternion, 1.0)
+            if np.abs(error).max() < tolerance:
+                return angles
+            mujoco.mj_jac(model, data, jacobian[:3], jacobian[3:], here, self._hand)
+            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-4 * np.eye(6), error)
+            angles = np.clip(angles + step * min(1.0, 0.3 / np.abs(step).max()), low, high)
+        return None
+
+    def _is_free(self, angles: np.ndarray, depth: float = 0.001) -> bool:
+        """Whether nothing is deeper than `depth` (m) inside something else."""
+        self.data.qpos[:] = angles
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_collision(self.model, self.data)
+        return not (self.data.contact.dist < -depth).any()
+
+    def _compile(self, shadows: bool) -> mujoco.MjModel:
+        spec = mujoco.MjSpec.from_file(str(_ARM))
+        self.build(spec)
+        add_slots(spec)
+        if shadows:
+            spec.visual.quality.shadowsize = 1024
+            spec.light("lamp").castshadow = True
+        return spec.compile()
+
+
+def _rotation(vector: np.ndarray) -> np.ndarray:
+    """(3, 3) of a rotation vector (3,) in rad."""
+    quaternion, matrix = np.array([1.0, 0.0, 0.0, 0.0]), np.empty(9)
+    mujoco.mju_quatIntegrate(quaternion, vector, 1.0)
+    mujoco.mju_quat2Mat(matrix, quaternion)
+    return matrix.reshape(3, 3)
+
+
+# ---- checks of what a user gives
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _check_int(name: str, value: Any, low: int, high: int | None, unit: str = "") -> int:
+    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not integer or value < low or (high is not None and value > high):
+        bounds = f"from {low} to {high}" if high is not None else f"of at least {low}"
+        raise ValueError(
+            f"{name} must be an integer {bounds}{unit and ' '}{unit}, got {value!r}; try {low}"
+        )
+    return int(value)
+
+
+def _check_split(split: Any) -> str:
+    if split not in conditions.SPLITS:
+        raise ValueError(f"split {split!r} does not exist; available: {list(conditions.SPLITS)}")
+    return split
+
+
+def _check_options(options: dict[str, Any] | None) -> dict[str, Any]:
+    options = dict(options or {})
+    if unknown := sorted(set(options) - set(_OPTIONS), key=str):
+        raise ValueError(f"unknown reset options {unknown}; available: {list(_OPTIONS)}")
+    for name in ("image", "random_pose"):
+        if not isinstance(options.get(name, True), bool | np.bool_):
+            raise ValueError(f'options["{name}"] must be True or False, got {options[name]!r}')
+    return options
+
+
+def _check_target(target: Any, half: tuple[float, float]) -> np.ndarray:
+    xy = np.asarray(target, dtype=np.float64)
+    if xy.shape != (2,) or not (np.abs(xy) <= np.array(half) + 1e-9).all():
+        raise ValueError(
+            'options["target"] must be [x, y] in m from the centre of the range, '
+            f"|x| <= {half[0]} and |y| <= {half[1]}, got {target!r}; try [0.0, 0.0]"
+        )
+    return xy

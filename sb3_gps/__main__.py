@@ -1,0 +1,67 @@
+"""``python -m sb3_gps COMMAND``: finds the module of a command and runs it.
+
+A command is a module with ``add_arguments(parser)`` and ``main(args) -> int``, the exit status. It
+is imported only when it is the one that was asked for, so that ``--help`` stays quick and a command
+whose optional packages are missing breaks no other.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from sb3_gps import __version__
+
+COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module, help)
+    "doctor": ("sb3_gps.commands.doctor", "report versions, processor, rendering and what to fix"),
+}
+
+
+def make_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """
+    The parser with the options of one command; the others appear with their help line only.
+
+    :param command: name of the command whose module is imported, None for none
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m sb3_gps", description="Guided policy search: from images to torques."
+    )
+    parser.add_argument("--version", action="version", version=f"sb3-gps {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, help_line) in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=help_line, description=help_line)
+        if name == command:
+            import_module(module).add_arguments(subparser)
+        subparser.add_argument("--traceback", action="store_true", help="show where an error arose")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Runs one command and returns its exit status.
+
+    :param argv: arguments without the program's name; None: those of the process
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    command = argv[0] if argv and argv[0] in COMMANDS else None
+    args = make_parser(command).parse_args(argv)
+    try:
+        return int(import_module(COMMANDS[args.command][0]).main(args))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        # What a user gave and files that are not there; anything else is a defect and keeps its
+        # traceback.
+        if args.traceback:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

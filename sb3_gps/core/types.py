@@ -1,0 +1,157 @@
+"""The records that the core works on.
+
+Letters: x state (dX), u action (dU), z = [x; u] in this order, t = 0 .. T-1, and any leading
+batch axes ``...`` (usually the M conditions). Everything is float64. A trajectory holds the states
+*before* each action, so T states and T actions span T - 1 transitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import numpy as np
+
+Self = TypeVar("Self", bound="Record")
+
+
+class Record:
+    """A frozen record of arrays, or of records, that share their leading axes."""
+
+    # Arrays must not try to broadcast over a record in `array * record`.
+    __array_ufunc__ = None
+
+    def __getitem__(self: Self, index: Any) -> Self:
+        """The same record at an index, slice or mask of its leading axis."""
+        return map_arrays(lambda array: array[index], self)
+
+
+def map_arrays(function: Callable[..., np.ndarray], *records: Self) -> Self:
+    """A record whose every array is ``function`` of that array in each of the given records."""
+    columns = []
+    for field in fields(records[0]):  # type: ignore[arg-type]
+        values = [getattr(record, field.name) for record in records]
+        nested = isinstance(values[0], Record)
+        columns.append(map_arrays(function, *values) if nested else function(*values))
+    return type(records[0])(*columns)
+
+
+def where(mask: np.ndarray, a: Self, b: Self) -> Self:
+    """The record ``a`` where ``mask`` (over the leading axis) is true, else ``b``."""
+
+    def choose(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return np.where(mask.reshape(mask.shape + (1,) * (left.ndim - mask.ndim)), left, right)
+
+    return map_arrays(choose, a, b)
+
+
+def put(whole: Self, index: np.ndarray, part: Self) -> Self:
+    """A copy of ``whole`` with ``part`` at ``index`` of the leading axis."""
+
+    def replace(target: np.ndarray, source: np.ndarray) -> np.ndarray:
+        target = target.copy()
+        target[index] = source
+        return target
+
+    return map_arrays(replace, whole, part)
+
+
+def _check(name: str, array: np.ndarray, shape: tuple[int, ...], symbols: str) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{name} must be {symbols} = {shape}, got {array.shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian(Record):
+    """N(mean, cov)."""
+
+    mean: np.ndarray  # (..., d)
+    cov: np.ndarray  # (..., d, d)
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectories(Record):
+    """Executed episodes; the final state x_T, after the last action, is not part of the problem."""
+
+    X: np.ndarray  # (M, N, T, dX)
+    U: np.ndarray  # (M, N, T, dU)
+
+    def __post_init__(self) -> None:
+        if self.X.ndim != self.U.ndim or self.X.shape[:-1] != self.U.shape[:-1]:
+            raise ValueError(
+                "X (M, N, T, dX) and U (M, N, T, dU) must agree, got "
+                f"{self.X.shape} and {self.U.shape}"
+            )
+
+    @property
+    def Z(self) -> np.ndarray:
+        """z = [x; u], (M, N, T, dX + dU)."""
+        return np.concatenate([self.X, self.U], axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearGaussianController(Record):
+    """p(u_t | x_t) = N(K_t x_t + k_t, C_t)."""
+
+    K: np.ndarray  # (..., T, dU, dX)
+    k: np.ndarray  # (..., T, dU)
+    C: np.ndarray  # (..., T, dU, dU)
+
+    def __post_init__(self) -> None:
+        *batch, dU, _ = self.K.shape
+        _check("k", self.k, (*batch, dU), "(..., T, dU)")
+        _check("C", self.C, (*batch, dU, dU), "(..., T, dU, dU)")
+
+    def mean(self, X: np.ndarray) -> np.ndarray:
+        """Mean actions at states X (..., T, dX), (..., T, dU)."""
+        return np.einsum("...ux,...x->...u", self.K, X) + self.k
+
+
+@dataclass(frozen=True, eq=False)
+class LinearDynamics(Record):
+    """p(x_{t+1} | x_t, u_t) = N(F_t z_t + f_t, Sigma_t) for t = 0 .. T-2."""
+
+    F: np.ndarray  # (..., T-1, dX, dX+dU)
+    f: np.ndarray  # (..., T-1, dX)
+    Sigma: np.ndarray  # (..., T-1, dX, dX)
+
+    def __post_init__(self) -> None:
+        *batch, dX, _ = self.F.shape
+        _check("f", self.f, (*batch, dX), "(..., T-1, dX)")
+        _check("Sigma", self.Sigma, (*batch, dX, dX), "(..., T-1, dX, dX)")
+
+
+@dataclass(frozen=True, eq=False)
+class QuadraticCost(Record):
+    """l_t(z) = c_t + g_t' z + 1/2 z' H_t z."""
+
+    c: np.ndarray  # (..., T)
+    g: np.ndarray  # (..., T, dZ)
+    H: np.ndarray  # (..., T, dZ, dZ)
+
+    def __post_init__(self) -> None:
+        _check("c", self.c, self.g.shape[:-1], "(..., T)")
+        _check("H", self.H, (*self.g.shape, self.g.shape[-1]), "(..., T, dZ, dZ)")
+
+    def __add__(self, other: QuadraticCost) -> QuadraticCost:
+        return QuadraticCost(self.c + other.c, self.g + other.g, self.H + other.H)
+
+    def scaled(self, weight: np.ndarray | float) -> QuadraticCost:
+        """The cost times a weight that broadcasts against (..., T)."""
+        w = np.asarray(weight, dtype=float)
+        return QuadraticCost(w * self.c, w[..., None] * self.g, w[..., None, None] * self.H)
+
+    def expectation(self, z: Gaussian) -> np.ndarray:
+        """E[l_t(z)] under Gaussian marginals of z, (..., T)."""
+        quadratic = np.einsum("...i,...ij,...j->...", z.mean, self.H, z.mean)
+        trace = np.einsum("...ij,...ji->...", self.H, z.cov)
+        return self.c + np.einsum("...i,...i->...", self.g, z.mean) + 0.5 * (quadratic + trace)
+
+
+@dataclass(frozen=True, eq=False)
+class StudentTargets(Record):
+    """The student's regression: sum_i 1/2 (mu(o_i) - mean_i)' precision_i (mu(o_i) - mean_i)."""
+
+    mean: np.ndarray  # (n, dU) multipliers already folded in
+    precision: np.ndarray  # (n, dU, dU)

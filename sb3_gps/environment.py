@@ -1,0 +1,212 @@
+"""What GPS takes from an environment beyond Gymnasium's interface, and what stands in for it.
+
+Everything is looked up once, before the first step, and each has a keyword of ``GPS`` to override
+it: the full state, the cost, the initial conditions, the horizon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_gps.autodiff import CostFunction, DifferentiableCost
+from sb3_gps.rollout import Start, StateReader, reset_episodes
+
+State = str | Callable[[Any, dict[str, Any]], np.ndarray] | None
+
+
+def optional_attribute(env: VecEnv, name: str, default: Any = None) -> Any:
+    """An attribute of the first environment, under all its wrappers, or a default."""
+    return env.get_attr(name, indices=0)[0] if env.has_attr(name) else default
+
+
+@dataclass(frozen=True)
+class InfoState:
+    """Reads the state from a key of the info dictionary."""
+
+    key: str
+
+    def __call__(self, observation: Any, info: dict[str, Any]) -> np.ndarray:
+        if self.key not in info:
+            raise ValueError(
+                f"info has no {self.key!r} in this step although it had at reset (keys now: "
+                f"{sorted(info)}); give it in every reset and step"
+            )
+        return np.asarray(info[self.key], dtype=np.float64).ravel()
+
+
+@dataclass(frozen=True)
+class ObservationState:
+    """Reads the state from the observation, or from one key of a Dict observation."""
+
+    key: str | None = None
+
+    def __call__(self, observation: Any, info: dict[str, Any]) -> np.ndarray:
+        value = observation if self.key is None else observation[self.key]
+        return np.asarray(value, dtype=np.float64).ravel()
+
+
+def resolve_state(state: State, space: spaces.Space, info: dict[str, Any]) -> StateReader:
+    """Where the teachers read the full state x.
+
+    In this order: the argument (info key, observation key or callable), ``info["state"]``, the
+    observation key "state", the flat Box observation itself.
+    """
+    keys = list(space.spaces) if isinstance(space, spaces.Dict) else []
+    if callable(state):
+        return state
+    if state is not None:
+        if state in info:
+            return InfoState(state)
+        if state in keys:
+            return ObservationState(state)
+        raise ValueError(
+            f"state={state!r} is neither a key of info {sorted(info)} nor of the observation {keys}"
+        )
+    if "state" in info:
+        return InfoState("state")
+    if "state" in keys:
+        return ObservationState("state")
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        return ObservationState()
+    raise ValueError(
+        "GPS needs the full state for its teachers and found none: expected info['state'], an "
+        f"observation key 'state' or a flat Box observation, got {space} and info keys "
+        f"{sorted(info)}; pass `state=` (an info key, an observation key or a callable)"
+    )
+
+
+def resolve_cost(cost: CostFunction | None, env: VecEnv, dX: int, dU: int) -> DifferentiableCost:
+    """The cost that teachers minimise: the argument, else the environment's ``cost``."""
+    function = cost if cost is not None else optional_attribute(env, "cost")
+    if function is None:
+        raise ValueError(
+            "GPS needs a cost: expected a callable cost(x, u, t) on batched torch tensors as the "
+            "environment's `cost` attribute, got none; pass `cost=`"
+        )
+    model = DifferentiableCost(function)
+    model.check(dX, dU)
+    return model
+
+
+def resolve_conditions(conditions: int | None, env: VecEnv, seed: int) -> list[Start]:
+    """The starts of the M initial conditions: reset options, else one reset seed each."""
+    offered = optional_attribute(env, "num_conditions")
+    if offered is None:
+        M = 4 if conditions is None else conditions
+        return [Start(seed=seed + m) for m in range(M)]
+    M = offered if conditions is None else conditions
+    if not 1 <= M <= offered:
+        raise ValueError(f"conditions must be in 1..{offered} (the environment's), got {M}")
+    return [Start(options={"condition": m}) for m in range(M)]
+
+
+def resolve_horizon(horizon: int | None, env: VecEnv) -> int:
+    """T: the argument, else the environment's ``spec.max_episode_steps``."""
+    if horizon is None:
+        spec = optional_attribute(env, "spec")
+        horizon = None if spec is None else spec.max_episode_steps
+    if horizon is None or horizon < 2:
+        raise ValueError(
+            f"GPS needs a fixed horizon of at least 2 steps, got {horizon}; register the "
+            "environment with max_episode_steps, or pass `horizon=`"
+        )
+    return int(horizon)
+
+
+def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    """Refuse what a linear-Gaussian teacher cannot control or a student cannot see."""
+    if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1:
+        raise ValueError(
+            f"GPS needs a one-dimensional Box action space, got {action_space}; discrete actions "
+            "have no linear-Gaussian controller: use PPO or DQN, or wrap the action space"
+        )
+    if not (np.isfinite(action_space.low).all() and np.isfinite(action_space.high).all()):
+        raise ValueError(
+            f"GPS needs finite action bounds, got {action_space}; wrap the environment with "
+            "gymnasium.wrappers.RescaleAction or ClipAction"
+        )
+    if isinstance(observation_space, spaces.Dict):
+        nested = [k for k, s in observation_space.spaces.items() if not isinstance(s, spaces.Box)]
+        if nested:
+            raise ValueError(
+                f"every entry of a Dict observation must be a Box, got {nested} of other types; "
+                "wrap the environment with gymnasium.wrappers.FlattenObservation or drop them"
+            )
+    elif not isinstance(observation_space, spaces.Box):
+        raise ValueError(f"the observation must be a Box or a Dict of Boxes, got {observation_space}")
+
+
+@dataclass
+class Task:
+    """What a run needs to know of its environment."""
+
+    starts: list[Start]  # one for each of the M conditions
+    horizon: int
+    read_state: StateReader
+    cost: DifferentiableCost
+    initial_states: np.ndarray  # (M, dX)
+    dU: int
+    blind: bool  # whether episodes can go without images
+    random_poses: bool  # whether resets to random poses are offered
+    posture: tuple[np.ndarray, np.ndarray] | None  # indices in x: what actions push, its velocity
+
+    @property
+    def M(self) -> int:
+        """Number of conditions."""
+        return len(self.starts)
+
+
+def describe_task(
+    env: VecEnv,
+    *,
+    state: State,
+    cost: CostFunction | None,
+    conditions: int | None,
+    horizon: int | None,
+    seed: int,
+) -> Task:
+    """Resolve all of the above; resets every condition once, takes no step."""
+    starts = resolve_conditions(conditions, env, seed)
+    T = resolve_horizon(horizon, env)
+    blind = bool(optional_attribute(env, "image_on_demand", False))
+    read_state: StateReader | None = None
+    states = []
+    for first in range(0, len(starts), env.num_envs):
+        chosen = [starts[min(i, len(starts) - 1)] for i in range(first, first + env.num_envs)]
+        observation, infos = reset_episodes(env, [without_image(s) if blind else s for s in chosen])
+        if read_state is None:
+            read_state = resolve_state(state, env.observation_space, infos[0])
+        for i in range(min(env.num_envs, len(starts) - first)):
+            row = (
+                {k: v[i] for k, v in observation.items()}
+                if isinstance(observation, dict)
+                else observation[i]
+            )
+            states.append(read_state(row, infos[i]))
+    assert read_state is not None
+    initial = np.asarray(states, dtype=np.float64)
+    assert isinstance(env.action_space, gym.spaces.Box)
+    dU = env.action_space.shape[0]
+    return Task(
+        starts=starts,
+        horizon=T,
+        read_state=read_state,
+        cost=resolve_cost(cost, env, initial.shape[1], dU),
+        initial_states=initial,
+        dU=dU,
+        blind=blind,
+        random_poses=bool(optional_attribute(env, "random_poses", False)),
+        posture=optional_attribute(env, "actuated"),
+    )
+
+
+def without_image(start: Start) -> Start:
+    """The same episode, but blind: nothing is rendered."""
+    return Start({**start.options, "image": False}, start.seed)

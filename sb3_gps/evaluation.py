@@ -1,0 +1,63 @@
+"""Success of a policy on a task's splits, by the task's own rule at the last step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_gps.environment import resolve_horizon
+from sb3_gps.rollout import Start, run_episodes
+
+
+@dataclass(frozen=True)
+class SuccessRate:
+    """Success over episodes of one split."""
+
+    split: str
+    success: np.ndarray  # (episodes,) bool
+    returns: np.ndarray  # (episodes,)
+
+    @property
+    def rate(self) -> float:
+        """Share of successful episodes, 0 to 1."""
+        return float(self.success.mean())
+
+
+def evaluate_split(
+    model: BaseAlgorithm | BasePolicy,
+    env: VecEnv,
+    split: str,
+    positions: int,
+    repeats: int = 1,
+    seed: int = 0,
+    horizon: int | None = None,
+) -> SuccessRate:
+    """Run the deterministic policy ``repeats`` times from each of a split's first positions.
+
+    :param model: anything with SB3's ``predict``
+    :param env: its environments run in parallel; more of them share one network pass
+    :param split: given to ``reset(options={"split": ..., "condition": i})``
+    :param positions: the conditions 0 .. positions - 1
+    :param repeats: runs of each, with different reset seeds (initial-state noise)
+    :param seed: of the resets
+    """
+    starts = [
+        Start({"split": split, "condition": i}, seed=seed + 100_003 * r + i)
+        for i in range(positions)
+        for r in range(repeats)
+    ]
+
+    def actor(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
+        return model.predict(observation, deterministic=True)[0]
+
+    episodes = run_episodes(
+        env, starts, actor, resolve_horizon(horizon, env), read_state=None, keep_observations=False
+    )
+    if np.isnan(episodes.success).any():
+        raise ValueError("the environment gives no info['is_success']: success cannot be judged")
+    return SuccessRate(split, episodes.success > 0.5, episodes.rewards.sum(axis=1))

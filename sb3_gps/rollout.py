@@ -1,0 +1,166 @@
+"""Episodes in a vectorised environment: the only file that steps one.
+
+An episode of a condition is asked for through the reset options (``env.set_options``), which pass
+every VecEnv wrapper; where an environment has no conditions, the reset seed stands in for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_gps.core.types import Trajectories
+
+Observation = np.ndarray | dict[str, np.ndarray]
+# (observations of n environments, their states (n, dX), t, which episodes (n,)) -> actions (n, dU)
+Actor = Callable[[Observation, np.ndarray, int, np.ndarray], np.ndarray]
+StateReader = Callable[[Any, dict[str, Any]], np.ndarray]  # (one observation, its info) -> x
+StepHook = Callable[[dict[str, Any]], bool]
+
+
+class EpisodeLengthError(ValueError):
+    """An episode ended before the horizon."""
+
+
+class StopTraining(Exception):
+    """A callback asked to stop; what was sampled in the unfinished batch is dropped."""
+
+
+@dataclass
+class Start:
+    """How one episode begins: its reset options, and a seed where those do not fix it."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+
+
+@dataclass
+class Episodes:
+    """What E episodes of T steps left behind."""
+
+    X: np.ndarray  # (E, T, dX) states before each action; empty last axis where no state is read
+    U: np.ndarray  # (E, T, dU) executed actions
+    rewards: np.ndarray  # (E, T)
+    success: np.ndarray  # (E,) float, nan where the environment does not say
+    observations: Observation | None  # (E, T, ...) before each action
+
+    def trajectories(self, M: int) -> Trajectories:
+        """As (M, N, T, ...): episodes are ordered condition by condition."""
+        return Trajectories(*(a.reshape(M, -1, *a.shape[1:]) for a in (self.X, self.U)))
+
+
+def map_observation(function: Callable[[np.ndarray], np.ndarray], observation: Any) -> Any:
+    """``function`` of an observation array, or of each of a Dict's."""
+    if isinstance(observation, dict):
+        return {key: function(value) for key, value in observation.items()}
+    return function(observation)
+
+
+def reset_episodes(env: VecEnv, starts: Sequence[Start]) -> tuple[Observation, list[dict[str, Any]]]:
+    """Reset every environment at once, each as asked."""
+    env.set_options([dict(start.options) for start in starts])
+    for index, start in enumerate(starts):
+        if start.seed is not None:
+            # The public `VecEnv.seed` gives environment i the seed + i: undo that.
+            env.unwrapped._seeds[index] = start.seed  # type: ignore[attr-defined]
+    observation = env.reset()
+    return observation, list(env.unwrapped.reset_infos)  # type: ignore[return-value]
+
+
+
+def run_episodes(
+    env: VecEnv,
+    starts: Sequence[Start],
+    actor: Actor,
+    horizon: int,
+    read_state: StateReader | None,
+    keep_observations: bool,
+    on_step: StepHook | None = None,
+) -> Episodes:
+    """Run one episode for each start, ``env.num_envs`` at a time.
+
+    :param starts: E episodes; the last round is filled up by repeating the last one
+    :param actor: chooses actions; they are clipped to the action space, and recorded as executed
+    :param horizon: T
+    :param read_state: None where nobody reads the state
+    :param keep_observations: whether to return them
+    :param on_step: called after each step with the locals that SB3's callbacks read; false stops
+    :raises EpisodeLengthError: when an episode is not T steps long
+    :raises StopTraining: when ``on_step`` is false
+    :raises FloatingPointError: at the first NaN of a state or an action
+    """
+    E, n, T = len(starts), env.num_envs, horizon
+    low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
+    dU = env.action_space.shape[0]  # type: ignore[index]
+    U, rewards_all = np.zeros((E, T, dU)), np.zeros((E, T))
+    X: np.ndarray | None = None
+    success = np.full(E, np.nan)
+    kept: Any = None
+    for first in range(0, E, n):
+        episodes = np.minimum(np.arange(first, first + n), E - 1)
+        observation, infos = reset_episodes(env, [starts[e] for e in episodes])
+        real = np.arange(first, first + n) < E
+        for t in range(T):
+            x = _read_states(read_state, observation, infos, t, episodes)
+            if X is None:
+                X = np.zeros((E, T, x.shape[1]))
+            action = np.clip(actor(observation, x, t, episodes), low, high)
+            if not np.isfinite(action).all():
+                bad = episodes[~np.isfinite(action).all(axis=1)][0]
+                raise FloatingPointError(f"NaN action at episode {bad}, step {t}")
+            if keep_observations:
+                kept = _store(kept, observation, episodes[real], t, E, T, real)
+            X[episodes[real], t], U[episodes[real], t] = x[real], action[real]
+            new_obs, rewards, dones, infos = env.step(action.astype(env.action_space.dtype))
+            rewards_all[episodes[real], t] = rewards[real]
+            if (dones != (t == T - 1)).any():
+                bad = episodes[np.flatnonzero(dones != (t == T - 1))[0]]
+                raise EpisodeLengthError(
+                    f"expected episodes of {T} steps, episode {bad} "
+                    + (f"ended after {t + 1}" if t < T - 1 else f"is still running after {T}")
+                    + "; pass the environment's own length as `horizon=`"
+                )
+            if on_step is not None and not on_step(locals()):
+                raise StopTraining
+            observation = new_obs
+        for e, info in zip(episodes[real], np.asarray(infos, dtype=object)[real], strict=True):
+            success[e] = float(info.get("is_success", np.nan))
+    assert X is not None
+    return Episodes(X, U, rewards_all, success, kept)
+
+
+def _read_states(
+    read_state: StateReader | None,
+    observation: Any,
+    infos: Sequence[dict[str, Any]],
+    t: int,
+    episodes: np.ndarray,
+) -> np.ndarray:
+    if read_state is None:
+        return np.zeros((len(infos), 0))
+    rows = [
+        read_state(map_observation(lambda a, i=i: a[i], observation), info)  # type: ignore[misc]
+        for i, info in enumerate(infos)
+    ]
+    x = np.asarray(rows, dtype=np.float64)
+    if not np.isfinite(x).all():
+        bad = episodes[~np.isfinite(x).all(axis=1)][0]
+        raise FloatingPointError(f"NaN in the state at episode {bad}, step {t}")
+    return x
+
+
+def _store(
+    kept: Any, observation: Any, episodes: np.ndarray, t: int, E: int, T: int, real: np.ndarray
+) -> Any:
+    if kept is None:
+        kept = map_observation(lambda a: np.zeros((E, T, *a.shape[1:]), dtype=a.dtype), observation)
+    if isinstance(kept, dict):
+        for key, array in kept.items():
+            array[episodes, t] = observation[key][real]
+    else:
+        kept[episodes, t] = observation[real]
+    return kept

@@ -1,0 +1,119 @@
+"""The student's side of an iteration: what it regresses on, and what it looks like to a teacher.
+
+A batch keeps what one iteration's samples showed; the student trains on the recent ones under the
+newest teachers. In states far from where a teacher would go its action extrapolates and is noise:
+such states count less (``trust``), instead of being dropped blindly with their batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sb3_gps.core.duals import Duals, UpdateRule
+from sb3_gps.core.fitting import linearize_policy, pooled_prior
+from sb3_gps.core.types import (
+    Gaussian,
+    LinearGaussianController,
+    StudentTargets,
+    Trajectories,
+)
+from sb3_gps.features import StateExtractor, VisuomotorExtractor
+from sb3_gps.policies import GPSPolicy
+from sb3_gps.rollout import Observation, map_observation
+
+
+@dataclass
+class Batch:
+    """Samples of one iteration, with what the student saw (None where nothing was rendered)."""
+
+    samples: Trajectories
+    observations: Observation | None  # (M, N, T, ...)
+
+
+def flatten(observations: list[Any]) -> Any:
+    """Observations of several batches, (M, N, T, ...) each, as (n, ...)."""
+    flat = [map_observation(lambda a: a.reshape(-1, *a.shape[3:]), o) for o in observations]
+    if isinstance(flat[0], dict):
+        return {key: np.concatenate([o[key] for o in flat]) for key in flat[0]}
+    return np.concatenate(flat)
+
+
+def trust(
+    X: np.ndarray, teacher: LinearGaussianController, z: Gaussian, tolerance: float
+) -> np.ndarray:
+    """How much a teacher's action at a state is to be believed, in (0, 1], (M, N, T).
+
+    1 / (1 + (r / tolerance)^2)^2 with r^2 = d' C^-1 d / dU: the feedback d = K (x - E[x]) by which the teacher
+    would depart from its plan, in units of its own exploration.
+
+    :param X: states, (M, N, T, dX)
+    :param z: the teacher's marginals of [x; u], (M, T, dX+dU)
+    """
+    dX = X.shape[-1]
+    feedback = np.einsum("mtux,mntx->mntu", teacher.K, X - z.mean[:, None, :, :dX])
+    whitened = np.linalg.solve(teacher.C[:, None], feedback[..., None])[..., 0]
+    r2 = np.maximum((feedback * whitened).mean(axis=-1), 0.0)
+    return 1.0 / (1.0 + r2 / tolerance**2) ** 2
+
+
+def student_targets(
+    rule: UpdateRule,
+    batches: list[Batch],
+    teacher: LinearGaussianController,
+    duals: Duals,
+    z: Gaussian,
+    trust_radius: float,
+) -> StudentTargets:
+    """Targets at every state of the batches, in the order of ``flatten``.
+
+    Precisions are scaled to a mean of one a dimension, so that learning rates keep their meaning
+    while nu and the exploration change.
+    """
+    means, precisions = [], []
+    for batch in batches:
+        X = batch.samples.X
+        mean, precision = rule.student_targets(X, teacher, duals)
+        weight = trust(X, teacher, z, trust_radius)
+        means.append(mean.reshape(-1, mean.shape[-1]))
+        weighted = weight[..., None, None] * precision[:, None]
+        precisions.append(weighted.reshape(-1, *precision.shape[-2:]))
+    P = np.concatenate(precisions)
+    P = P / np.trace(P, axis1=-2, axis2=-1).mean() * P.shape[-1]
+    return StudentTargets(np.concatenate(means), P)
+
+
+def linearized_student(
+    batches: list[Batch],
+    actions: list[np.ndarray],
+    covariance: np.ndarray,
+    window: int,
+    strength: float,
+    ridge: float,
+) -> LinearGaussianController:
+    """pi(u|x) about the newest batch, with a prior pooled over the batches it was evaluated on.
+
+    :param actions: the student's mean actions on each batch, (M, N, T, dU)
+    """
+    points = [
+        np.concatenate([b.samples.X, a], axis=-1) for b, a in zip(batches, actions, strict=True)
+    ]
+    prior = pooled_prior(points, window, strength)
+    return linearize_policy(batches[-1].samples.X, actions[-1], covariance, prior, ridge)
+
+
+def set_input_statistics(policy: GPSPolicy, inputs: Observation) -> None:
+    """Standardise the policy's vector inputs by the data it is about to be fitted to."""
+    extractor = policy.features_extractor
+    if not isinstance(extractor, (VisuomotorExtractor, StateExtractor)):
+        return
+    vectors = inputs if isinstance(inputs, dict) else {"observation": inputs}
+    extractor.set_input_statistics(
+        {
+            key: (value.mean(axis=0), value.std(axis=0))
+            for key, value in vectors.items()
+            if value.ndim == 2
+        }
+    )

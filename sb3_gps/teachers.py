@@ -1,0 +1,203 @@
+"""The teachers of all conditions: local controllers, improved on models fitted to their own samples.
+
+One iteration is ``observe`` (fit the models to new samples, judge the last step, roll back what
+broke) and then ``improve`` (a KL-constrained step), possibly several times against a student that
+changes in between. Levine et al. 2016, sec. 4 and App. A.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sb3_gps.core.costs import CostModel, expand_cost, expected_cost, trajectory_costs
+from sb3_gps.core.duals import Duals, UpdateRule
+from sb3_gps.core.fitting import fit_dynamics, held_out_error, pooled_prior, transitions
+from sb3_gps.core.gaussian import NormalInverseWishart, floor_eigenvalues
+from sb3_gps.core.lqr import LQRResult, kl_constrained_lqr
+from sb3_gps.core.mixture import fit_mixture, mixture_prior, number_of_clusters
+from sb3_gps.core.step_size import adapt_step
+from sb3_gps.core.types import (
+    Gaussian,
+    LinearDynamics,
+    LinearGaussianController,
+    QuadraticCost,
+    Record,
+    Trajectories,
+    where,
+)
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """How teachers learn; the keywords of ``GPS`` of the same names explain each."""
+
+    kl_step: float = 1.0
+    min_action_std: float = 0.05
+    prior: str = "pooled"
+    prior_batches: int = 4
+    prior_strength: float = 10.0
+    prior_window: int = 6
+    ridge: float = 1e-6
+    min_dynamics_variance: float = 1e-8
+    rollback: float = 0.5
+    rollback_slack: float = 2.0
+    max_marginal_std: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Fit(Record):
+    """What one batch of samples taught about each condition."""
+
+    controller: LinearGaussianController  # that was executed
+    dynamics: LinearDynamics
+    cost: QuadraticCost
+    initial_state: Gaussian
+    sampled_cost: np.ndarray  # (M,)
+
+
+@dataclass(frozen=True, eq=False)
+class Promise(Record):
+    """What the last improvement expected of the next samples."""
+
+    start: np.ndarray  # (M,) cost before it
+    predicted: np.ndarray  # (M,) cost after it
+
+
+@dataclass
+class Observed:
+    """What ``observe`` found, for the log."""
+
+    sampled_cost: np.ndarray  # (M,)
+    predicted_improvement: np.ndarray  # (M,) nan in the first iteration
+    actual_improvement: np.ndarray  # (M,)
+    rolled_back: np.ndarray  # (M,) bool
+    held_out_error: float  # of the last dynamics on these samples, relative to the state's change
+
+
+class Teachers:
+    """The teachers' state over a run.
+
+    :param controller: to start from, (M, T, ...)
+    :param cost: that they minimise
+    :param rule: how they and the student are driven to agree
+    """
+
+    def __init__(
+        self,
+        controller: LinearGaussianController,
+        cost: CostModel,
+        rule: UpdateRule,
+        options: TeacherOptions,
+    ) -> None:
+        M, T, dU, _ = controller.K.shape
+        self.controller = controller  # the next to execute
+        self.cost = cost
+        self.rule = rule
+        self.options = options
+        self.duals: Duals = rule.initial_duals(M, T, dU)
+        self.multiplier = np.ones(M)
+        self.eta = np.ones(M)
+        self.history: list[np.ndarray] = []  # joint points of recent batches
+        self.fit: Fit | None = None  # that the next improvement starts from
+        self.best: Fit | None = None
+        self.promise: Promise | None = None
+        self.result: LQRResult | None = None
+
+    @property
+    def epsilon(self) -> np.ndarray:
+        """The bound on the KL of each condition's next step, nats in a trajectory, (M,)."""
+        return self.options.kl_step * self.controller.k.shape[1] * self.multiplier
+
+    def observe(
+        self,
+        samples: Trajectories,
+        rng: np.random.Generator,
+        student_cost: np.ndarray | None = None,
+        executed: LinearGaussianController | None = None,
+    ) -> Observed:
+        """Fit models to new samples, adapt the step, and roll back the conditions that broke.
+
+        :param samples: (M, N, T, ...)
+        :param student_cost: (M,) what the student would have cost, for the *global* step rule
+        :param executed: the controller that acted, where it was not the teachers' own
+        """
+        opts = self.options
+        held_out = (
+            float(held_out_error(self.fit.dynamics, samples).mean()) if self.fit else float("nan")
+        )
+        points = transitions(samples)
+        self.history = [*self.history, points][-opts.prior_batches :]
+        sampled = trajectory_costs(self.cost, samples).mean(axis=1)
+        fresh = Fit(
+            controller=self.controller if executed is None else executed,
+            dynamics=fit_dynamics(
+                samples, self._prior(points, rng), opts.ridge, opts.min_dynamics_variance
+            ),
+            cost=expand_cost(self.cost, samples),
+            initial_state=initial_state(samples),
+            sampled_cost=sampled,
+        )
+        M = len(sampled)
+        predicted = actual = np.full(M, np.nan)
+        worse = np.zeros(M, dtype=bool)
+        if self.promise is not None and self.best is not None:
+            predicted = self.promise.start - self.promise.predicted
+            actual = self.promise.start - (sampled if student_cost is None else student_cost)
+            limit = self.best.sampled_cost + opts.rollback * np.abs(self.best.sampled_cost)
+            worse = sampled > limit + opts.rollback_slack
+            self.multiplier = np.where(
+                worse,
+                np.maximum(0.5 * self.multiplier, 0.05),
+                adapt_step(self.multiplier, predicted, actual),
+            )
+        better = sampled < (np.inf if self.best is None else self.best.sampled_cost)
+        self.best = fresh if self.best is None else where(better, fresh, self.best)
+        self.fit = where(worse, self.best, fresh)
+        return Observed(sampled, predicted, actual, worse, held_out)
+
+    def improve(
+        self, student: LinearGaussianController | None, rng: np.random.Generator
+    ) -> LQRResult:
+        """One KL-constrained step from the fitted models; sets the controller to execute next."""
+        assert self.fit is not None
+        problem = self.rule.teacher_problem(
+            self.fit.cost, self.duals, student, self.fit.controller
+        )
+        result = kl_constrained_lqr(
+            self.fit.dynamics,
+            problem.cost,
+            problem.reference,
+            self.fit.initial_state,
+            self.epsilon,
+            problem.entropy_weight,
+            eta=self.eta,
+        )
+        self.eta, self.result = result.eta, result
+        p = result.controller
+        # Without a floor the covariance shrinks at every step, until its inverse overflows.
+        self.controller = replace(p, C=floor_eigenvalues(p.C, self.options.min_action_std**2))
+        dX = p.K.shape[-1]
+        predicted = expected_cost(
+            self.cost, result.z, dX, rng, max_std=self.options.max_marginal_std
+        )
+        self.promise = Promise(self.fit.sampled_cost, predicted)
+        return result
+
+    def _prior(self, points: np.ndarray, rng: np.random.Generator) -> NormalInverseWishart:
+        opts = self.options
+        if opts.prior == "pooled":
+            return pooled_prior(self.history, opts.prior_window, opts.prior_strength)
+        flat = np.concatenate([h.reshape(-1, h.shape[-1]) for h in self.history])
+        mixture = fit_mixture(flat, number_of_clusters(len(flat)), rng)
+        return mixture_prior(mixture, points)
+
+
+def initial_state(samples: Trajectories, min_variance: float = 1e-6) -> Gaussian:
+    """p(x_0) of each condition: its mean, and the spread pooled over all conditions."""
+    x0 = samples.X[:, :, 0]
+    mean = x0.mean(axis=1)
+    deviation = (x0 - mean[:, None]).reshape(-1, x0.shape[-1])
+    cov = deviation.T @ deviation / len(deviation) + min_variance * np.eye(x0.shape[-1])
+    return Gaussian(mean, np.broadcast_to(cov, (len(mean), *cov.shape)).copy())
