@@ -76,6 +76,7 @@ class GPS(BaseAlgorithm):
         kl_step: float = 1.0,
         initial_std: float = 0.316,
         initial_gains: tuple[float, float] = (1.0, 0.3),
+        min_eta: float = 0.02,
         min_action_std: float = 0.05,
         noise_smoothing: float = 2.0,
         prior: str = "pooled",
@@ -95,7 +96,7 @@ class GPS(BaseAlgorithm):
         final_end_to_end_steps: int = 500,
         batch_size: int = 64,
         pose_images: int = 2000,
-        pose_steps: int = 1500,
+        pose_steps: int = 1000,
         augmentation: Augmentation | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
@@ -124,6 +125,7 @@ class GPS(BaseAlgorithm):
         self.augmentation = augmentation
         self.teacher_options = TeacherOptions(
             kl_step=kl_step,
+            min_eta=min_eta,
             min_action_std=min_action_std,
             prior=prior,
             prior_batches=prior_batches,
@@ -494,7 +496,6 @@ class GPS(BaseAlgorithm):
                 np.stack(poses),
                 steps=self.pose_steps,
                 batch_size=self.batch_size,
-                learning_rate=1e-3,
                 augment=self.augmentation,
                 rng=self.rng,
                 progress=step,

@@ -20,7 +20,7 @@ from sb3_gps.core.types import (
     StudentTargets,
     Trajectories,
 )
-from sb3_gps.features import StateExtractor, VisuomotorExtractor
+from sb3_gps.features import StateExtractor, VisuomotorExtractor, input_statistics
 from sb3_gps.policies import GPSPolicy
 from sb3_gps.rollout import Observation, map_observation
 
@@ -109,11 +109,4 @@ def set_input_statistics(policy: GPSPolicy, inputs: Observation) -> None:
     extractor = policy.features_extractor
     if not isinstance(extractor, (VisuomotorExtractor, StateExtractor)):
         return
-    vectors = inputs if isinstance(inputs, dict) else {"observation": inputs}
-    extractor.set_input_statistics(
-        {
-            key: (value.mean(axis=0), value.std(axis=0))
-            for key, value in vectors.items()
-            if value.ndim == 2
-        }
-    )
+    extractor.set_input_statistics(input_statistics(inputs))

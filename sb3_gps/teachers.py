@@ -34,6 +34,7 @@ class TeacherOptions:
     """How teachers learn; the keywords of ``GPS`` of the same names explain each."""
 
     kl_step: float = 1.0
+    min_eta: float = 0.02
     min_action_std: float = 0.05
     prior: str = "pooled"
     prior_batches: int = 4
@@ -173,8 +174,11 @@ class Teachers:
             self.epsilon,
             problem.entropy_weight,
             eta=self.eta,
+            min_eta=self.options.min_eta,
         )
-        self.eta, self.result = result.eta, result
+        # Where no step was found, the next search starts afresh.
+        self.eta = np.where(result.converged, result.eta, 1.0)
+        self.result = result
         p = result.controller
         # Without a floor the covariance shrinks at every step, until its inverse overflows.
         self.controller = replace(p, C=floor_eigenvalues(p.C, self.options.min_action_std**2))

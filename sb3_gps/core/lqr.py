@@ -166,6 +166,7 @@ def kl_constrained_lqr(
     epsilon: np.ndarray,
     entropy_weight: np.ndarray | float = 0.0,
     eta: np.ndarray | None = None,
+    min_eta: float = ETA_MIN,
     tolerance: float = 0.1,
     max_rounds: int = 30,
 ) -> LQRResult:
@@ -184,6 +185,8 @@ def kl_constrained_lqr(
     :param epsilon: (M,) nats in the whole trajectory, > 0
     :param entropy_weight: broadcasts to (M, T), >= 0
     :param eta: (M,) where the search starts; default 1
+    :param min_eta: floor of eta, the price of a nat: near the optimum the constraint is slack, and a
+        step that gains less than this a nat is not taken
     :param tolerance: relative error of the constraint that is accepted
     :param max_rounds: of the search
     :raises ValueError: where an argument is not finite, or epsilon is not positive
@@ -197,8 +200,9 @@ def kl_constrained_lqr(
     if not (epsilon > 0.0).all():
         raise ValueError(f"epsilon must be > 0 nats, got {epsilon}")
     weight = np.broadcast_to(np.asarray(entropy_weight, dtype=float), cost.c.shape)
-    log_eta = np.log(np.clip(np.ones(M) if eta is None else eta, ETA_MIN, ETA_MAX))
-    low, high = np.full(M, np.log(ETA_MIN)), np.full(M, np.log(ETA_MAX))
+    log_eta = np.log(np.clip(np.ones(M) if eta is None else eta, min_eta, ETA_MAX))
+    floor = float(np.log(min_eta))
+    low, high = np.full(M, floor), np.full(M, np.log(ETA_MAX))
     low_gap, high_gap = np.full(M, np.nan), np.full(M, np.nan)  # log(KL / epsilon) at low, high
     last_log_eta, last_gap = np.full(M, np.nan), np.full(M, np.nan)
     reference_nll = nll(reference)
@@ -227,7 +231,7 @@ def kl_constrained_lqr(
             gap = np.log(np.maximum(total, 0.0) / epsilon[a])
 
         done = feasible & (np.abs(total / epsilon[a] - 1.0) < tolerance)
-        done |= feasible & (gap < 0) & (log_eta[a] <= np.log(ETA_MIN) + 1e-9)
+        done |= feasible & (gap < 0) & (log_eta[a] <= floor + 1e-9)
         # Keep the largest feasible step so far; when none meets the constraint, the smallest.
         too_far = gap > np.log1p(tolerance)
         best_gap = np.log(np.maximum(best_kl[a].sum(axis=-1), 1e-300) / epsilon[a])
@@ -246,7 +250,9 @@ def kl_constrained_lqr(
         with np.errstate(invalid="ignore", divide="ignore"):
             slope = (gap - last_gap[a]) / moved
         last_log_eta[a], last_gap[a] = log_eta[a], gap
-        log_eta[a] = _next_log_eta(log_eta[a], gap, slope, low[a], high[a], low_gap[a], high_gap[a])
+        log_eta[a] = _next_log_eta(
+            log_eta[a], gap, slope, low[a], high[a], low_gap[a], high_gap[a], floor
+        )
         active = a[~done & (high[a] - low[a] > 1e-6)]
         if active.size == 0:
             break
@@ -273,13 +279,13 @@ def _next_log_eta(
     high: np.ndarray,
     low_gap: np.ndarray,
     high_gap: np.ndarray,
+    floor: float,
 ) -> np.ndarray:
     """One move of every search: secant inside a finite bracket, else Newton along the last slope.
 
     :param gap: log(KL / epsilon) at log_eta, inf where that was infeasible
     :param slope: d gap / d log eta of the last move, nan at first; typically -1.5
     """
-    floor, ceiling = np.log(ETA_MIN), np.log(ETA_MAX)
     bracketed = np.isfinite(low_gap) & np.isfinite(high_gap)
     with np.errstate(invalid="ignore", divide="ignore"):
         secant = low + (high - low) * low_gap / (low_gap - high_gap)
@@ -289,7 +295,7 @@ def _next_log_eta(
     # A KL that hardly changes any more (slope near 0) deserves the longest move.
     slope = np.minimum(np.where(np.isfinite(slope), slope, -1.5), -0.1)
     move = np.clip(np.nan_to_num(-gap / slope, nan=0.0), -LARGEST_MOVE, LARGEST_MOVE)
-    free = np.clip(log_eta + move, floor, ceiling)
+    free = np.clip(log_eta + move, floor, np.log(ETA_MAX))
     # A move that leaves the bracket (its other end was infeasible) falls back to bisection,
     # except to the floor, which has to be tried itself.
     outside = (free >= high) | ((free <= low) & (low > floor))
