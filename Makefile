@@ -5,13 +5,6 @@ VENV ?= .venv
 # Where the demo leaves its files, and what else is passed to it or to pytest.
 OUT ?= results/demo
 ARGS ?=
-# On Linux without an NVIDIA driver the CPU build of torch saves a download of some gigabytes. If
-# that index cannot be reached, pip says so and takes the build from PyPI. `make install
-# TORCH_INDEX=` asks PyPI alone.
-ifeq ($(origin TORCH_INDEX),undefined)
-TORCH_INDEX := $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 \
-	&& echo https://download.pytorch.org/whl/cpu)
-endif
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -27,7 +20,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) \
 		| awk -F ':.*## *' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 	@echo
-	@echo "  Options: PYTHON=python3 VENV=.venv TORCH_INDEX=URL OUT=results/demo ARGS='...'"
+	@echo "  Options: PYTHON=python3 VENV=.venv OUT=results/demo ARGS='...'"
 
 install: $(INSTALLED)  ## make .venv with sb3-gps and what the demo needs
 
@@ -41,8 +34,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
 		echo "error: no virtual environment; on Debian/Ubuntu try: apt-get install python3-venv" \
 			>&2; exit 1; }
-	$(PIP) install -c constraints.txt --no-deps --retries 2 \
-		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	$(PIP) install -c constraints.txt torch
 	$(PIP) install -c constraints.txt -e '.[extra]'
 	@touch $@
 

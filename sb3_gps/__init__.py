@@ -3,7 +3,6 @@
 __version__ = "0.1.0"
 
 import gps_envs  # noqa: F401  (registers the tasks)
-
 from sb3_gps.augmentation import Augmentation
 from sb3_gps.features import SpatialSoftmax, StateExtractor, VisuomotorExtractor
 from sb3_gps.gps import GPS

@@ -18,6 +18,7 @@ from sb3_gps import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module, help)
     "doctor": ("sb3_gps.commands.doctor", "report versions, processor, rendering and what to fix"),
+    "teachers": ("sb3_gps.commands.teachers", "train the teachers alone, over several seeds"),
 }
 
 

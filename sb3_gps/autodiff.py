@@ -13,6 +13,10 @@ from sb3_gps.core.costs import convexify
 CostFunction = Callable[[th.Tensor, th.Tensor, th.Tensor], th.Tensor]
 
 
+class CostShapeError(ValueError):
+    """A cost does not return one number a point."""
+
+
 class DifferentiableCost:
     """``CostModel`` of a callable l(x, u, t) on batched torch tensors.
 
@@ -61,7 +65,9 @@ class DifferentiableCost:
         """
         try:
             self._evaluate(th.zeros(3, dX).double(), th.zeros(3, dU).double(), th.arange(3))
-        except (RuntimeError, IndexError, TypeError) as error:
+        except CostShapeError:
+            raise
+        except Exception as error:  # whatever the user's code raises
             raise ValueError(
                 f"cost(x, u, t) must take float64 tensors of shapes (B, dX) = (B, {dX}), "
                 f"(B, dU) = (B, {dU}) and (B,), but raised: {error}"
@@ -71,7 +77,7 @@ class DifferentiableCost:
         value = self.function(x, u, t)
         if not isinstance(value, th.Tensor) or value.shape != t.shape:
             came = tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
-            raise ValueError(
+            raise CostShapeError(
                 f"cost(x, u, t) must return one cost a point, (B,) = {tuple(t.shape)}, got {came}; "
                 "sum over the last axis only"
             )

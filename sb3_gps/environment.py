@@ -16,7 +16,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gps.autodiff import CostFunction, DifferentiableCost
-from sb3_gps.rollout import Start, StateReader, reset_episodes
+from sb3_gps.rollout import Episodes, NotFiniteError, Start, StateReader, reset_episodes
 
 State = str | Callable[[Any, dict[str, Any]], np.ndarray] | None
 
@@ -95,6 +95,22 @@ def resolve_cost(cost: CostFunction | None, env: VecEnv, dX: int, dU: int) -> Di
     return model
 
 
+def check_costs(cost: DifferentiableCost, episodes: Episodes) -> None:
+    """
+    :raises NotFiniteError: at the first cost of the episodes that is no finite number
+    """
+    steps = np.broadcast_to(np.arange(episodes.X.shape[1]), episodes.X.shape[:2])
+    value = cost.value(episodes.X, episodes.U, steps)
+    bad = np.argwhere(~np.isfinite(value))
+    if len(bad):
+        e, t = bad[0]
+        raise NotFiniteError(
+            f"expected a finite cost, got {value[e, t]} at step {t} for x = {episodes.X[e, t]}, "
+            f"u = {episodes.U[e, t]}; guard divisions, logarithms and roots in `cost`",
+            int(e),
+        )
+
+
 def resolve_conditions(conditions: int | None, env: VecEnv, seed: int) -> list[Start]:
     """The starts of the M initial conditions: reset options, else one reset seed each."""
     offered = optional_attribute(env, "num_conditions")
@@ -140,7 +156,9 @@ def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) ->
                 "wrap the environment with gymnasium.wrappers.FlattenObservation or drop them"
             )
     elif not isinstance(observation_space, spaces.Box):
-        raise ValueError(f"the observation must be a Box or a Dict of Boxes, got {observation_space}")
+        raise ValueError(
+            f"the observation must be a Box or a Dict of Boxes, got {observation_space}"
+        )
 
 
 @dataclass

@@ -34,6 +34,7 @@ def evaluate_split(
     split: str,
     positions: int,
     repeats: int = 1,
+    first: int = 0,
     seed: int = 0,
     horizon: int | None = None,
 ) -> SuccessRate:
@@ -42,13 +43,15 @@ def evaluate_split(
     :param model: anything with SB3's ``predict``
     :param env: its environments run in parallel; more of them share one network pass
     :param split: given to ``reset(options={"split": ..., "condition": i})``
-    :param positions: the conditions 0 .. positions - 1
+    :param positions: how many conditions of the split
+    :param first: the first of them; unseen positions beyond those that are reported are for
+        choosing options
     :param repeats: runs of each, with different reset seeds (initial-state noise)
     :param seed: of the resets
     """
     starts = [
         Start({"split": split, "condition": i}, seed=seed + 100_003 * r + i)
-        for i in range(positions)
+        for i in range(first, first + positions)
         for r in range(repeats)
     ]
 

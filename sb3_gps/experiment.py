@@ -46,7 +46,12 @@ def make_training_env(env_id: str, num_conditions: int, n_envs: int, **env_kwarg
 
 
 def evaluate_policy_on_splits(
-    model: GPS, env_id: str, num_conditions: int, protocol: Protocol, n_envs: int = 16, **env_kwargs: Any
+    model: GPS,
+    env_id: str,
+    num_conditions: int,
+    protocol: Protocol,
+    n_envs: int = 16,
+    **env_kwargs: Any,
 ) -> dict[str, Any]:
     """Success in percent, with its 95 % half-width, on train, spatial and visual positions."""
     env = make_vec_env(

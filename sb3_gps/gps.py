@@ -13,33 +13,52 @@ teachers learn the task before the vision does); the policy itself takes over on
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from io import BufferedIOBase
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
 from sb3_gps.augmentation import Augmentation
 from sb3_gps.autodiff import CostFunction
 from sb3_gps.core.badmm import BADMM
 from sb3_gps.core.duals import UpdateRule
-from sb3_gps.core.exploration import smooth_noise
-from sb3_gps.core.initial import pd_controller, random_controller
 from sb3_gps.core.lqr import entropy, kl_divergence, marginals
 from sb3_gps.core.mirror_descent import MirrorDescent
-from sb3_gps.core.types import LinearGaussianController
-from sb3_gps.environment import State, Task, check_spaces, describe_task, without_image
+from sb3_gps.core.types import Gaussian, LinearGaussianController
+from sb3_gps.environment import (
+    State,
+    Task,
+    check_costs,
+    check_spaces,
+    describe_task,
+    without_image,
+)
+from sb3_gps.exploration import action_noise, teacher_actor
+from sb3_gps.features import VisuomotorExtractor
+from sb3_gps.options import check_options
 from sb3_gps.policies import GPSPolicy, MlpPolicy, policy_aliases, resolve_policy
 from sb3_gps.pretraining import pretrain_pose
 from sb3_gps.progress import RunProgress
-from sb3_gps.rollout import Episodes, Start, StopTraining, map_observation, reset_episodes, run_episodes
-from sb3_gps.student import Batch, flatten, set_input_statistics, linearized_student, student_targets
+from sb3_gps.rollout import EpisodeError, Episodes, StopTraining, random_poses, run_episodes
+from sb3_gps.student import (
+    Batch,
+    flatten,
+    linearized_student,
+    set_input_statistics,
+    student_targets,
+)
 from sb3_gps.supervised import fit_student, pooled_covariance, student_actions
-from sb3_gps.teachers import Observed, TeacherOptions, Teachers
+from sb3_gps.teachers import Observed, TeacherOptions, Teachers, first_controller
 
 SelfGPS = TypeVar("SelfGPS", bound="GPS")
 
@@ -92,8 +111,8 @@ class GPS(BaseAlgorithm):
         trust_radius: float = 2.0,
         head_steps: int = 600,
         end_to_end_steps: int = 150,
-        final_head_steps: int = 1500,
-        final_end_to_end_steps: int = 500,
+        last_head_steps: int = 1500,
+        last_end_to_end_steps: int = 500,
         batch_size: int = 64,
         pose_images: int = 2000,
         pose_steps: int = 1000,
@@ -118,8 +137,8 @@ class GPS(BaseAlgorithm):
         self.adapt_nu, self.kl_penalty = adapt_nu, kl_penalty
         self.student_batches, self.trust_radius = student_batches, trust_radius
         self.head_steps, self.end_to_end_steps = head_steps, end_to_end_steps
-        self.final_head_steps = final_head_steps
-        self.final_end_to_end_steps = final_end_to_end_steps
+        self.last_head_steps = last_head_steps
+        self.last_end_to_end_steps = last_end_to_end_steps
         self.batch_size = batch_size
         self.pose_images, self.pose_steps = pose_images, pose_steps
         self.augmentation = augmentation
@@ -133,14 +152,29 @@ class GPS(BaseAlgorithm):
             prior_window=prior_window,
             rollback=rollback,
         )
-        self._check_options()
+        check_options(
+            {
+                **vars(self),
+                **vars(self.teacher_options),
+                "learning_rate": learning_rate,
+                "stats_window_size": stats_window_size,
+            }
+        )
+        if env is not None:
+            env = maybe_make_env(env, verbose)
+            check_spaces(env.observation_space, env.action_space)
 
         self.iteration = 0
         self.trials = 0
         self.pose_images_used = 0
         self.teachers: Teachers | None = None
         self.batches: list[Batch] = []
+        self.linearised: LinearGaussianController | None = None
         self.state_policy: GPSPolicy | None = None
+        self.blind_iterations = 0
+        self.pose_error_cm: float | None = None
+        self.seconds: dict[str, float] = {}  # of each phase
+        self.history: list[dict[str, Any]] = []  # a row an iteration
         self._task: Task | None = None
 
         super().__init__(
@@ -156,34 +190,20 @@ class GPS(BaseAlgorithm):
             seed=seed,
         )
         if self.env is not None:
-            check_spaces(self.observation_space, self.action_space)
+            self._check_env()
             self.policy_class = resolve_policy(policy, self.observation_space)
         if _init_setup_model:
             self._setup_model()
 
     # ---------------------------------------------------------------- set-up
 
-    def _check_options(self) -> None:
-        choices = {
-            "update": ("badmm", "mdgps"),
-            "sampling": ("teacher", "student"),
-            "step_rule": ("classic", "global"),
-        }
-        for name, valid in choices.items():
-            if getattr(self, name) not in valid:
-                raise ValueError(f"{name} must be one of {valid}, got {getattr(self, name)!r}")
-        if self.teacher_options.prior not in ("pooled", "mixture"):
+    def _check_env(self) -> None:
+        if self._vec_normalize_env is not None and self._vec_normalize_env.norm_obs:
             raise ValueError(
-                f"prior must be 'pooled' or 'mixture', got {self.teacher_options.prior!r}"
+                "GPS standardises its inputs itself, and statistics that change during the run "
+                "would make old observations and states mean something else: expected no "
+                "VecNormalize, or one with norm_obs=False (rewards are not used for learning)"
             )
-        for name in ("iterations", "samples_per_condition", "inner_iterations", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("kl_step", "min_action_std", "prior_strength"):
-            if getattr(self.teacher_options, name) <= 0:
-                raise ValueError(
-                    f"{name} must be positive, got {getattr(self.teacher_options, name)}"
-                )
 
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
@@ -192,7 +212,42 @@ class GPS(BaseAlgorithm):
         self.set_random_seed(self.seed)
         self.policy = self.policy_class(
             self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
-        ).to(self.device)
+        ).to(self.device)  # type: ignore[assignment]  # SB3 knows it as a BasePolicy
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """As SB3's; the task is looked up again at the next ``learn``."""
+        super().set_env(env, force_reset)
+        self._check_env()
+        self._task = None
+
+    def save(
+        self,
+        path: str | Path | BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """As SB3's, with all that a run needs to go on; a file appears whole or not at all.
+
+        :param path: of the file, ".zip" is added where it has no suffix; or an open file
+        :param exclude: attributes to leave out
+        :param include: attributes to save that are left out otherwise
+        """
+        if isinstance(path, BufferedIOBase):
+            return super().save(path, exclude, include)
+        path = Path(path)
+        path = path if path.suffix else path.with_suffix(".zip")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            super().save(temporary, exclude, include)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_task"]  # the environment has it
 
     @property
     def sees_images(self) -> bool:
@@ -208,16 +263,6 @@ class GPS(BaseAlgorithm):
             nu=self.nu, dual_rate=self.dual_rate, adapt_nu=self.adapt_nu, kl_penalty=self.kl_penalty
         )
 
-    def _first_controller(self, task: Task) -> LinearGaussianController:
-        M, T = task.M, task.horizon
-        if task.posture is None:
-            return random_controller(M, T, task.initial_states.shape[1], task.dU, self.initial_std)
-        positions, velocities = task.posture
-        kp, kd = self.initial_gains
-        return pd_controller(
-            task.initial_states, positions, velocities, T, task.dU, kp, kd, self.initial_std
-        )
-
     # ---------------------------------------------------------------- the run
 
     def learn(
@@ -229,14 +274,57 @@ class GPS(BaseAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfGPS:
-        """Train; returns self.
+        """Train; call it again to go on from where it stopped.
 
-        :param total_timesteps: environment steps, rounded to whole iterations of
-            conditions x samples x horizon; default ``iterations`` of them
+        :param total_timesteps: environment steps, rounded to whole iterations of conditions x
+            samples x horizon; by default ``iterations`` of them
+        :param callback: called after every step of the environment
+        :param log_interval: iterations between two dumps of the log
+        :param tb_log_name: name of the run in TensorBoard
+        :param reset_num_timesteps: whether to count steps from zero
+        :param progress_bar: show trials and phases (needs rich)
+        :return: self
         """
         if self.env is None:
             raise ValueError("learn() needs an environment: call set_env(env) first")
+        task = self._describe_task()
+        batch_steps = task.M * self.samples_per_condition * task.horizon
+        iterations = self.iterations
+        if total_timesteps is not None:
+            iterations = max(1, round(total_timesteps / batch_steps))
+        total, callback = self._setup_learn(
+            iterations * batch_steps, callback, reset_num_timesteps, tb_log_name
+        )
+        if self.teachers is None:
+            self.teachers = Teachers(
+                first_controller(task, self.initial_std, self.initial_gains),
+                task.cost,
+                self._rule(),
+                self.teacher_options,
+            )
+            self.blind_iterations = self._default_blind_iterations(iterations)
+        self.teachers.cost = task.cost  # not part of a saved model
+        progress = RunProgress(iterations * task.M * self.samples_per_condition, progress_bar)
+        scope = {"total_timesteps": total, "callback": callback, "progress": progress}
+        callback.on_training_start({**scope, "self": self}, globals())
+        try:
+            if self.iteration == 0:
+                self._pretrain(task, progress)
+            for _ in range(iterations):
+                self._iterate(task, scope)
+                if log_interval and self.iteration % log_interval == 0:
+                    self.dump_logs()
+            self._last_fit(task, progress)
+        except StopTraining:
+            pass
+        finally:
+            progress.close()
+        callback.on_training_end()
+        return self
+
+    def _describe_task(self) -> Task:
         if self._task is None:
+            assert self.env is not None
             self._task = describe_task(
                 self.env,
                 state=self.state,
@@ -245,302 +333,283 @@ class GPS(BaseAlgorithm):
                 horizon=self.horizon,
                 seed=0 if self.seed is None else self.seed,
             )
-        task = self._task
-        batch_steps = task.M * self.samples_per_condition * task.horizon
-        iterations = self.iterations
-        if total_timesteps is not None:
-            iterations = max(1, round(total_timesteps / batch_steps))
-        blind_iterations = self._teacher_iterations(iterations)
-        total, callback = self._setup_learn(
-            iterations * batch_steps, callback, reset_num_timesteps, tb_log_name
-        )
-        if self.teachers is None:
-            self.teachers = Teachers(
-                self._first_controller(task), task.cost, self._rule(), self.teacher_options
-            )
-        progress = RunProgress(iterations * task.M * self.samples_per_condition, progress_bar)
-        callback.on_training_start(locals(), globals())
-        try:
-            if self.iteration == 0 and self.sees_images and self.pose_images:
-                self._pretrain(task, progress)
-            for i in range(iterations):
-                blind = i < blind_iterations
-                # The last blind batches are seen already, for the student's first fit.
-                seen = i >= blind_iterations - (self.student_batches - 1)
-                self._iterate(task, blind, seen, callback, progress, total)
-                if log_interval and self.iteration % log_interval == 0:
-                    self.dump_logs()
-            if self.final_head_steps or self.final_end_to_end_steps:
-                self._final_fit(progress)
-        except StopTraining:
-            pass
-        finally:
-            progress.close()
-        callback.on_training_end()
-        return self
+        return self._task
 
-    def _teacher_iterations(self, iterations: int) -> int:
+    def _default_blind_iterations(self, iterations: int) -> int:
         if not self.sees_images:
-            return 0
-        if self.teacher_iterations is None:
-            return iterations // 2
-        return min(self.teacher_iterations, iterations - 1)
+            return 0  # the student's observation costs nothing: it learns from the start
+        wanted = iterations // 2 if self.teacher_iterations is None else self.teacher_iterations
+        return min(wanted, iterations - 1)
 
-    def _iterate(
-        self,
-        task: Task,
-        blind: bool,
-        seen: bool,
-        callback: BaseCallback,
-        progress: RunProgress,
-        total_timesteps: int,
-    ) -> None:
+    def _iterate(self, task: Task, scope: dict[str, Any]) -> None:
+        """Sample, fit the models, and let student and teachers approach each other."""
         assert self.teachers is not None
         teachers = self.teachers
-        student = self._student(task) if blind else self.policy
-        episodes = self._sample(task, not seen, callback, progress, total_timesteps)
-        samples = episodes.trajectories(task.M)
-        N = self.samples_per_condition
-        observations = episodes.observations
-        if observations is not None:
-            observations = map_observation(
-                lambda a: a.reshape(task.M, N, *a.shape[1:]), observations
-            )
-        self.batches = [*self.batches, Batch(samples, observations)][-self._kept_batches :]
-        observed = teachers.observe(samples, self.rng)
+        blind = self.iteration < self.blind_iterations
+        student = self._state_student(task) if blind else self.policy
+        on_policy = self.sampling == "student" and self.iteration > 0 and not blind
+        # The last blind batches are seen already, for the policy's first fit.
+        seen = self.iteration >= self.blind_iterations - (self.student_batches - 1)
+        with self._timed("sampling"):
+            episodes = self._sample(task, seen or not task.blind, on_policy, scope)
+        batch = Batch(*episodes.by_condition(task.M))
+        kept = max(self.teacher_options.prior_batches, self.student_batches)
+        self.batches = [*self.batches, batch][-kept:]
 
-        inner = 1 if self.iteration == 0 else self.inner_iterations
         linearised = None
-        fit_loss = float("nan")
-        for j in range(inner):
+        student_cost = None
+        with self._timed("teachers"):
+            if self.linearised is not None and self.step_rule == "global":
+                student_cost = teachers.cost_of(self.linearised, batch.samples, self.rng)
+        if on_policy:
+            linearised = self._linearise(student, blind)
+        with self._timed("teachers"):
+            observed = teachers.observe(batch.samples, self.rng, student_cost, linearised)
+        loss = float("nan")
+        for _ in range(self.inner_iterations if self.iteration > 0 else 1):
             if self.iteration > 0:
-                fit_loss, linearised = self._fit_student(
-                    student, blind, self.head_steps, self.end_to_end_steps, progress
-                )
-            teachers.improve(linearised, self.rng)
+                loss, linearised = self._fit_student(task, student, blind, scope["progress"])
+            with self._timed("teachers"):
+                teachers.improve(linearised, self.rng)
+        self.linearised = linearised
         self.iteration += 1
-        self._log(episodes, observed, fit_loss, task)
+        self._log(episodes, observed, loss, on_policy)
 
-    @property
-    def _kept_batches(self) -> int:
-        return max(self.student_batches, self.teacher_options.prior_batches)
-
-    def _student(self, task: Task) -> GPSPolicy:
+    def _state_student(self, task: Task) -> GPSPolicy:
+        """The small network of the full state that stands in for the policy at first."""
         if self.state_policy is None:
             dX = task.initial_states.shape[1]
             space = spaces.Box(-np.inf, np.inf, (dX,), np.float32)
             self.state_policy = MlpPolicy(space, self.action_space, self.lr_schedule)
         return self.state_policy
 
-    def _student_input(self, batch: Batch, blind: bool) -> Any:
-        return batch.samples.X.astype(np.float32) if blind else batch.observations
-
     def _fit_student(
+        self, task: Task, student: GPSPolicy, blind: bool, progress: RunProgress
+    ) -> tuple[float, LinearGaussianController]:
+        """A student phase: fit, linearise, and update the duals."""
+        teachers = self.teachers
+        assert teachers is not None and teachers.fit is not None
+        end_to_end_steps = 0 if blind else self.end_to_end_steps
+        z = marginals(teachers.fit.dynamics, teachers.controller, teachers.fit.initial_state)
+        recent = self._visible(blind)[-self.student_batches :]
+        with self._timed("student"):
+            loss = self._regress(
+                student, recent, blind, teachers.controller, z,
+                self.head_steps, end_to_end_steps, progress,
+            )  # fmt: skip
+            precision = np.linalg.inv(teachers.controller.C).reshape(-1, task.dU, task.dU)
+            student.set_action_covariance(
+                pooled_covariance(precision, floor=teachers.options.min_action_std**2)
+            )
+            linearised = self._linearise(student, blind)
+        actions = self._actions(student, recent[-1], blind)
+        kl = kl_divergence(teachers.controller, linearised, z)
+        teachers.duals = teachers.rule.update_duals(
+            teachers.duals, recent[-1].samples.X, actions, teachers.controller, kl
+        )
+        return loss, linearised
+
+    def _last_fit(self, task: Task, progress: RunProgress) -> None:
+        """Fit the student once more, to the controllers that were best when executed."""
+        teachers = self.teachers
+        assert teachers is not None and teachers.best is not None
+        if not (self.last_head_steps or self.last_end_to_end_steps):
+            return
+        best = teachers.best
+        z = marginals(best.dynamics, best.controller, best.initial_state)
+        with self._timed("student"):
+            self._regress(
+                self.policy, self._visible(False), False, best.controller, z,
+                self.last_head_steps, self.last_end_to_end_steps, progress,
+            )  # fmt: skip
+
+    def _regress(
         self,
         student: GPSPolicy,
+        batches: list[Batch],
         blind: bool,
+        teacher: LinearGaussianController,
+        z: Gaussian,
         head_steps: int,
         end_to_end_steps: int,
         progress: RunProgress,
-    ) -> tuple[float, LinearGaussianController]:
+    ) -> float:
         teachers = self.teachers
-        assert teachers is not None and teachers.fit is not None
-        opts = teachers.options
-        usable = [b for b in self.batches if blind or b.observations is not None]
-        recent = usable[-self.student_batches :]
-        z = marginals(teachers.fit.dynamics, teachers.controller, teachers.fit.initial_state)
+        assert teachers is not None
         targets = student_targets(
-            teachers.rule, recent, teachers.controller, teachers.duals, z, self.trust_radius
+            teachers.rule, batches, teacher, teachers.duals, z, self.trust_radius
         )
-        inputs = flatten([self._student_input(b, blind) for b in recent])
+        inputs = flatten([self._inputs(b, blind) for b in batches])
         set_input_statistics(student, inputs)
+        self._n_updates += head_steps + end_to_end_steps
         with progress.phase("student", head_steps + end_to_end_steps) as step:
-            result = fit_student(
+            return fit_student(
                 student,
                 inputs,
                 targets,
                 head_steps=head_steps,
-                end_to_end_steps=0 if blind else end_to_end_steps,
+                end_to_end_steps=end_to_end_steps,
                 batch_size=self.batch_size,
                 learning_rate=self.lr_schedule(self._current_progress_remaining),
                 augment=None if blind else self.augmentation,
                 rng=self.rng,
                 progress=step,
-            )
-        precision = np.linalg.inv(teachers.controller.C).reshape(-1, *teachers.controller.C.shape[2:])
-        student.set_action_covariance(pooled_covariance(precision, floor=opts.min_action_std**2))
-        actions = [
-            student_actions(student, flatten([self._student_input(b, blind)])).reshape(
-                b.samples.U.shape
-            )
-            for b in recent
-        ]
-        linearised = linearized_student(
+            ).loss
+
+    def _visible(self, blind: bool) -> list[Batch]:
+        """The batches that a student can be trained on."""
+        return [b for b in self.batches if blind or b.observations is not None]
+
+    def _inputs(self, batch: Batch, blind: bool) -> Any:
+        return batch.samples.X.astype(np.float32) if blind else batch.observations
+
+    def _actions(self, student: GPSPolicy, batch: Batch, blind: bool) -> np.ndarray:
+        """The student's mean actions on a batch, (M, N, T, dU)."""
+        return student_actions(student, flatten([self._inputs(batch, blind)])).reshape(
+            batch.samples.U.shape
+        )
+
+    def _linearise(self, student: GPSPolicy, blind: bool) -> LinearGaussianController:
+        opts = self.teacher_options
+        recent = self._visible(blind)[-self.student_batches :]
+        return linearized_student(
             recent,
-            actions,
+            [self._actions(student, b, blind) for b in recent],
             student.action_covariance.double().cpu().numpy(),
             opts.prior_window,
             opts.prior_strength,
             opts.ridge,
         )
-        kl = kl_divergence(teachers.controller, linearised, z)
-        teachers.duals = teachers.rule.update_duals(
-            teachers.duals, recent[-1].samples.X, actions[-1], teachers.controller, kl
-        )
-        self._n_updates += head_steps + end_to_end_steps
-        return result.loss, linearised
-
-    def _final_fit(self, progress: RunProgress) -> None:
-        teachers = self.teachers
-        assert teachers is not None and teachers.best is not None
-        blind = False
-        usable = [b for b in self.batches if b.observations is not None]
-        best = teachers.best
-        z = marginals(best.dynamics, best.controller, best.initial_state)
-        targets = student_targets(
-            teachers.rule, usable, best.controller, teachers.duals, z, self.trust_radius
-        )
-        inputs = flatten([self._student_input(b, blind) for b in usable])
-        with progress.phase("last fit", self.final_head_steps + self.final_end_to_end_steps) as step:
-            fit_student(
-                self.policy,
-                inputs,
-                targets,
-                head_steps=self.final_head_steps,
-                end_to_end_steps=self.final_end_to_end_steps,
-                batch_size=self.batch_size,
-                learning_rate=self.lr_schedule(self._current_progress_remaining),
-                augment=self.augmentation,
-                rng=self.rng,
-                progress=step,
-            )
 
     # ---------------------------------------------------------------- sampling
 
-    def _sample(
-        self,
-        task: Task,
-        blind: bool,
-        callback: BaseCallback,
-        progress: RunProgress,
-        total_timesteps: int,
-    ) -> Episodes:
+    def _sample(self, task: Task, seen: bool, on_policy: bool, scope: dict[str, Any]) -> Episodes:
+        """One batch of episodes from the teachers, or from the student with its own noise."""
         assert self.env is not None and self.teachers is not None
-        N, T = self.samples_per_condition, task.horizon
+        conditions = np.repeat(np.arange(task.M), self.samples_per_condition)
         controller = self.teachers.controller
-        noise = smooth_noise((task.M, N, T, task.dU), self.noise_smoothing, self.rng)
-        root = np.linalg.cholesky(controller.C)
-        offset = np.einsum("mtuv,mntv->mntu", root, noise)
-        conditions = np.repeat(np.arange(task.M), N)
-        offset = offset.reshape(task.M * N, T, task.dU)
+        covariance = controller.C
+        if on_policy:
+            sigma = self.policy.action_covariance.cpu().numpy()
+            covariance = np.broadcast_to(sigma, covariance.shape)
+        noise = action_noise(covariance, conditions, self.noise_smoothing, self.rng)
 
-        def actor(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
-            m = conditions[episodes]
-            mean = np.einsum("eux,ex->eu", controller.K[m, t], x) + controller.k[m, t]
-            return mean + offset[episodes, t]
+        def student(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
+            return self.predict(observation, deterministic=True)[0] + noise[episodes, t]
 
-        def on_step(scope: dict[str, Any]) -> bool:
+        def on_step(locals_: dict[str, Any]) -> bool:
             assert self.env is not None
             self.num_timesteps += self.env.num_envs
-            scope["total_timesteps"] = total_timesteps
-            callback.update_locals(scope)
-            self._update_info_buffer(scope["infos"], scope["dones"])
-            if scope["dones"].any():
-                progress.advance(int(scope["dones"].sum()))
-            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-            return callback.on_step()
+            self._update_info_buffer(locals_["infos"], locals_["dones"])
+            self._update_current_progress_remaining(self.num_timesteps, scope["total_timesteps"])
+            scope["progress"].advance(int(locals_["dones"].sum()))
+            scope["callback"].update_locals({**locals_, **scope})
+            return bool(scope["callback"].on_step())
 
-        skip_images = blind and task.blind
-        starts = [task.starts[m] for m in conditions]
-        callback.on_rollout_start()
-        episodes = run_episodes(
-            self.env,
-            [without_image(s) for s in starts] if skip_images else starts,
-            actor,
-            T,
-            task.read_state,
-            keep_observations=not skip_images,
-            on_step=on_step,
-        )
-        callback.on_rollout_end()
-        self.trials += task.M * N
+        # A seed of its own makes an episode's noise independent of workers and interruptions.
+        seeds = self.rng.integers(2**31, size=len(conditions))
+        starts = [
+            replace(start, seed=int(seed) if start.seed is None else start.seed)
+            for start, seed in zip((task.starts[m] for m in conditions), seeds, strict=True)
+        ]
+        scope["callback"].on_rollout_start()
+        try:
+            episodes = run_episodes(
+                self.env,
+                starts if seen else [without_image(s) for s in starts],
+                student if on_policy else teacher_actor(controller, conditions, noise),
+                task.horizon,
+                task.read_state,
+                keep_observations=seen,
+                on_step=on_step,
+            )
+            check_costs(task.cost, episodes)
+        except EpisodeError as error:
+            m = conditions[error.episode]
+            raise type(error)(
+                f"{error} (iteration {self.iteration + 1}, condition {m})", error.episode
+            ) from error
+        scope["callback"].on_rollout_end()
+        self.trials += len(starts)
         return episodes
 
     def _pretrain(self, task: Task, progress: RunProgress) -> None:
         """Pose regression of the convolutions on random arm motion (Levine et al. 2016, 5.2)."""
-        assert self.env is not None
-        if not task.random_poses:
+        extractor = self.policy.features_extractor
+        if not (self.sees_images and self.pose_images and task.random_poses):
             return
-        n = self.env.num_envs
-        images, poses = [], []
-        with progress.phase("pose images", self.pose_images) as step:
-            while len(poses) < self.pose_images:
-                seeds = self.rng.integers(2**31, size=n)
-                observation, infos = reset_episodes(
-                    self.env, [Start({"random_pose": True}, int(s)) for s in seeds]
-                )
-                for i in range(n):
-                    images.append(map_observation(lambda a, i=i: a[i].copy(), observation))
-                    poses.append(infos[i]["pose"])
-                    step(len(poses), self.pose_images)
-        bulk = (
-            {k: np.stack([o[k] for o in images]) for k in images[0]}
-            if isinstance(images[0], dict)
-            else np.stack(images)
-        )
+        if not isinstance(extractor, VisuomotorExtractor):
+            return  # a features extractor of the user's own is trained end to end alone
+        assert self.env is not None
+        with self._timed("pose images"), progress.phase("pose images", self.pose_images) as step:
+            observations, poses = random_poses(self.env, self.pose_images, self.rng, step)
         self.pose_images_used += len(poses)
-        with progress.phase("pose pretraining", self.pose_steps) as step:
+        with self._timed("pretraining"), progress.phase("pretraining", self.pose_steps) as step:
             result = pretrain_pose(
-                self.policy.features_extractor,
-                bulk,
-                np.stack(poses),
+                extractor,
+                observations,
+                poses,
                 steps=self.pose_steps,
                 batch_size=self.batch_size,
                 augment=self.augmentation,
                 rng=self.rng,
                 progress=step,
             )
-        self.logger.record("gps/pose_error_cm", result.error_cm)
         self.pose_error_cm = result.error_cm
+        self.logger.record("gps/pose_error_cm", result.error_cm)
+        self.logger.record("gps/pose_images", self.pose_images_used)
 
     # ---------------------------------------------------------------- reporting
 
-    def _log(self, episodes: Episodes, observed: Observed, fit_loss: float, task: Task) -> None:
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - begin
+
+    def _log(self, episodes: Episodes, observed: Observed, loss: float, on_policy: bool) -> None:
         teachers = self.teachers
         assert teachers is not None and teachers.result is not None
-        record = self.logger.record
-        record("gps/iteration", self.iteration)
-        record("gps/trials", self.trials)
-        record("gps/cost", observed.sampled_cost.mean())
+        who = "student" if on_policy else "teacher"
+        row = {
+            "gps/iteration": self.iteration,
+            "gps/trials": self.trials,
+            "gps/cost": observed.sampled_cost.mean(),
+            f"gps/{who}_success": episodes.success.mean(),
+            "gps/kl": teachers.result.kl.sum(axis=1).mean(),
+            "gps/kl_met": teachers.result.converged.mean(),
+            "gps/eta": np.exp(np.log(teachers.eta).mean()),
+            "gps/epsilon": teachers.epsilon.mean(),
+            "gps/nu": teachers.duals.nu.mean(),
+            "gps/entropy": entropy(teachers.controller).mean(),
+            "gps/predicted_improvement": observed.predicted_improvement.mean(),
+            "gps/actual_improvement": observed.actual_improvement.mean(),
+            "gps/rolled_back": observed.rolled_back.sum(),
+            "gps/held_out_error": observed.held_out_error,
+            "train/loss": loss,
+            "train/n_updates": self._n_updates,
+        }
+        row = {key: float(value) for key, value in row.items()}
+        self.history.append({**row, "gps/costs": observed.sampled_cost.tolist()})
+        for key, value in row.items():
+            if np.isfinite(value):
+                self.logger.record(key, value)
         for m, cost in enumerate(observed.sampled_cost):
-            record(f"gps/cost_{m}", cost, exclude="stdout")
-        record("gps/teacher_success", np.nanmean(episodes.success))
-        record("gps/kl", teachers.result.kl.sum(axis=1).mean())
-        record("gps/kl_met", teachers.result.converged.mean())
-        record("gps/eta", np.exp(np.log(teachers.eta).mean()))
-        record("gps/epsilon", teachers.epsilon.mean())
-        record("gps/nu", teachers.duals.nu.mean())
-        record("gps/entropy", entropy(teachers.controller).mean())
-        record("gps/predicted_improvement", np.mean(observed.predicted_improvement))
-        record("gps/actual_improvement", np.mean(observed.actual_improvement))
-        record("gps/rolled_back", observed.rolled_back.sum())
-        record("gps/held_out_error", observed.held_out_error)
-        record("train/loss", fit_loss)
-        record("train/n_updates", self._n_updates, exclude="tensorboard")
+            self.logger.record(f"gps/cost_{m}", cost, exclude="stdout")
 
     def dump_logs(self) -> None:
         """Write what was recorded, with SB3's own rollout and time keys."""
-        import time
-
-        assert self.ep_info_buffer is not None and self.ep_success_buffer is not None
-        if len(self.ep_info_buffer) > 0:
-            infos = self.ep_info_buffer
-            self.logger.record("rollout/ep_rew_mean", float(np.mean([i["r"] for i in infos])))
-            self.logger.record("rollout/ep_len_mean", float(np.mean([i["l"] for i in infos])))
-        if len(self.ep_success_buffer) > 0:
-            self.logger.record("rollout/success_rate", float(np.mean(self.ep_success_buffer)))
+        record = self.logger.record
+        if self.ep_info_buffer:
+            record("rollout/ep_rew_mean", float(np.mean([e["r"] for e in self.ep_info_buffer])))
+            record("rollout/ep_len_mean", float(np.mean([e["l"] for e in self.ep_info_buffer])))
+        if self.ep_success_buffer:
+            record("rollout/success_rate", float(np.mean(self.ep_success_buffer)))
         elapsed = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
-        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
-        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        steps = self.num_timesteps - self._num_timesteps_at_start
+        record("time/fps", int(steps / elapsed))
+        record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)

@@ -22,8 +22,20 @@ StateReader = Callable[[Any, dict[str, Any]], np.ndarray]  # (one observation, i
 StepHook = Callable[[dict[str, Any]], bool]
 
 
-class EpisodeLengthError(ValueError):
-    """An episode ended before the horizon."""
+class EpisodeError(ValueError):
+    """An episode that cannot be used; ``episode`` is its index in the batch."""
+
+    def __init__(self, message: str, episode: int) -> None:
+        super().__init__(message)
+        self.episode = episode
+
+
+class EpisodeLengthError(EpisodeError):
+    """An episode is not as long as the horizon."""
+
+
+class NotFiniteError(EpisodeError):
+    """A NaN or an infinity, where it first appears."""
 
 
 class StopTraining(Exception):
@@ -48,28 +60,37 @@ class Episodes:
     success: np.ndarray  # (E,) float, nan where the environment does not say
     observations: Observation | None  # (E, T, ...) before each action
 
-    def trajectories(self, M: int) -> Trajectories:
+    def by_condition(self, M: int) -> tuple[Trajectories, Observation | None]:
         """As (M, N, T, ...): episodes are ordered condition by condition."""
-        return Trajectories(*(a.reshape(M, -1, *a.shape[1:]) for a in (self.X, self.U)))
+
+        def split(array: np.ndarray) -> np.ndarray:
+            return array.reshape(M, -1, *array.shape[1:])
+
+        observations = self.observations
+        if observations is not None:
+            observations = map_observation(split, observations)
+        return Trajectories(split(self.X), split(self.U)), observations
 
 
-def map_observation(function: Callable[[np.ndarray], np.ndarray], observation: Any) -> Any:
+def map_observation(function: Callable[[Any], Any], observation: Any) -> Any:
     """``function`` of an observation array, or of each of a Dict's."""
     if isinstance(observation, dict):
         return {key: function(value) for key, value in observation.items()}
     return function(observation)
 
 
-def reset_episodes(env: VecEnv, starts: Sequence[Start]) -> tuple[Observation, list[dict[str, Any]]]:
+def reset_episodes(
+    env: VecEnv, starts: Sequence[Start]
+) -> tuple[Observation, list[dict[str, Any]]]:
     """Reset every environment at once, each as asked."""
     env.set_options([dict(start.options) for start in starts])
     for index, start in enumerate(starts):
         if start.seed is not None:
             # The public `VecEnv.seed` gives environment i the seed + i: undo that.
-            env.unwrapped._seeds[index] = start.seed  # type: ignore[attr-defined]
+            env.unwrapped._seeds[index] = start.seed
     observation = env.reset()
-    return observation, list(env.unwrapped.reset_infos)  # type: ignore[return-value]
-
+    assert not isinstance(observation, tuple)  # SB3 has no Tuple observations
+    return observation, list(env.unwrapped.reset_infos)
 
 
 def run_episodes(
@@ -91,7 +112,7 @@ def run_episodes(
     :param on_step: called after each step with the locals that SB3's callbacks read; false stops
     :raises EpisodeLengthError: when an episode is not T steps long
     :raises StopTraining: when ``on_step`` is false
-    :raises FloatingPointError: at the first NaN of a state or an action
+    :raises NotFiniteError: at the first NaN of a state or an action
     """
     E, n, T = len(starts), env.num_envs, horizon
     low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
@@ -111,18 +132,24 @@ def run_episodes(
             action = np.clip(actor(observation, x, t, episodes), low, high)
             if not np.isfinite(action).all():
                 bad = episodes[~np.isfinite(action).all(axis=1)][0]
-                raise FloatingPointError(f"NaN action at episode {bad}, step {t}")
+                raise NotFiniteError(
+                    f"expected a finite action, got {action[episodes == bad][0]} at step {t}; "
+                    "look at gps/cost and gps/entropy before it",
+                    bad,
+                )
             if keep_observations:
                 kept = _store(kept, observation, episodes[real], t, E, T, real)
             X[episodes[real], t], U[episodes[real], t] = x[real], action[real]
             new_obs, rewards, dones, infos = env.step(action.astype(env.action_space.dtype))
+            assert not isinstance(new_obs, tuple)
             rewards_all[episodes[real], t] = rewards[real]
             if (dones != (t == T - 1)).any():
                 bad = episodes[np.flatnonzero(dones != (t == T - 1))[0]]
                 raise EpisodeLengthError(
                     f"expected episodes of {T} steps, episode {bad} "
                     + (f"ended after {t + 1}" if t < T - 1 else f"is still running after {T}")
-                    + "; pass the environment's own length as `horizon=`"
+                    + "; pass the environment's own length as `horizon=`",
+                    bad,
                 )
             if on_step is not None and not on_step(locals()):
                 raise StopTraining
@@ -149,7 +176,11 @@ def _read_states(
     x = np.asarray(rows, dtype=np.float64)
     if not np.isfinite(x).all():
         bad = episodes[~np.isfinite(x).all(axis=1)][0]
-        raise FloatingPointError(f"NaN in the state at episode {bad}, step {t}")
+        raise NotFiniteError(
+            f"expected a finite state, got {x[episodes == bad][0]} at step {t}; has the simulation "
+            "diverged?",
+            bad,
+        )
     return x
 
 
@@ -164,3 +195,31 @@ def _store(
     else:
         kept[episodes, t] = observation[real]
     return kept
+
+
+def random_poses(
+    env: VecEnv, count: int, rng: np.random.Generator, progress: Callable[[int, int], None]
+) -> tuple[Any, np.ndarray]:
+    """Observations and pose labels of an arm moved at random, (count, ...) and (count, d).
+
+    Each is one reset with the option ``random_pose``: an image, but no step of the environment.
+    """
+    rows: list[Any] = []
+    poses: list[np.ndarray] = []
+    while len(poses) < count:
+        seeds = rng.integers(2**31, size=env.num_envs)
+        observation, infos = reset_episodes(
+            env, [Start({"random_pose": True}, int(seed)) for seed in seeds]
+        )
+        for i, info in enumerate(infos[: count - len(poses)]):
+            if "pose" not in info:
+                raise ValueError(
+                    f"pose pretraining needs info['pose'] at reset, got keys {sorted(info)}; "
+                    "pass pose_images=0 to leave it out"
+                )
+            rows.append(map_observation(lambda a, i=i: np.array(a[i]), observation))  # type: ignore[misc]
+            poses.append(np.asarray(info["pose"], dtype=np.float64))
+        progress(len(poses), count)
+    if isinstance(rows[0], dict):
+        return {key: np.stack([row[key] for row in rows]) for key in rows[0]}, np.stack(poses)
+    return np.stack(rows), np.stack(poses)

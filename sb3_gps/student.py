@@ -7,6 +7,7 @@ such states count less (``trust``), instead of being dropped blindly with their 
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,30 @@ class Batch:
     samples: Trajectories
     observations: Observation | None  # (M, N, T, ...)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Images are compressed: they would make up nearly all of a saved model."""
+        packed = None if self.observations is None else map_observation(_pack, self.observations)
+        return {"samples": self.samples, "observations": packed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        packed = state["observations"]
+        self.samples = state["samples"]
+        self.observations = None if packed is None else map_observation(_unpack, packed)
+
+
+def _pack(array: np.ndarray) -> Any:
+    if array.dtype != np.uint8:
+        return array
+    return zlib.compress(array.tobytes(), level=1), array.shape
+
+
+def _unpack(packed: Any) -> np.ndarray:
+    if isinstance(packed, np.ndarray):
+        return packed
+    data, shape = packed
+    # A bytearray, so that the array can be written to, as before.
+    return np.frombuffer(bytearray(zlib.decompress(data)), np.uint8).reshape(shape)
+
 
 def flatten(observations: list[Any]) -> Any:
     """Observations of several batches, (M, N, T, ...) each, as (n, ...)."""
@@ -46,8 +71,9 @@ def trust(
 ) -> np.ndarray:
     """How much a teacher's action at a state is to be believed, in (0, 1], (M, N, T).
 
-    1 / (1 + (r / tolerance)^2)^2 with r^2 = d' C^-1 d / dU: the feedback d = K (x - E[x]) by which the teacher
-    would depart from its plan, in units of its own exploration.
+    1 / (1 + (r / tolerance)^2)^2 with r^2 = d' C^-1 d / dU: the feedback d = K (x - E[x]) by which
+    the teacher would depart from its plan, in units of its own exploration. A heuristic: with equal
+    weights, the training error grew with each older batch that was kept.
 
     :param X: states, (M, N, T, dX)
     :param z: the teacher's marginals of [x; u], (M, T, dX+dU)

@@ -1,4 +1,4 @@
-"""The teachers of all conditions: local controllers, improved on models fitted to their own samples.
+"""The teachers of all conditions: controllers improved on models fitted to their own samples.
 
 One iteration is ``observe`` (fit the models to new samples, judge the last step, roll back what
 broke) and then ``improve`` (a KL-constrained step), possibly several times against a student that
@@ -8,6 +8,7 @@ changes in between. Levine et al. 2016, sec. 4 and App. A.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from sb3_gps.core.costs import CostModel, expand_cost, expected_cost, trajectory
 from sb3_gps.core.duals import Duals, UpdateRule
 from sb3_gps.core.fitting import fit_dynamics, held_out_error, pooled_prior, transitions
 from sb3_gps.core.gaussian import NormalInverseWishart, floor_eigenvalues
-from sb3_gps.core.lqr import LQRResult, kl_constrained_lqr
+from sb3_gps.core.initial import pd_controller, random_controller
+from sb3_gps.core.lqr import LQRResult, kl_constrained_lqr, marginals
 from sb3_gps.core.mixture import fit_mixture, mixture_prior, number_of_clusters
 from sb3_gps.core.step_size import adapt_step
 from sb3_gps.core.types import (
@@ -27,6 +29,7 @@ from sb3_gps.core.types import (
     Trajectories,
     where,
 )
+from sb3_gps.environment import Task
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,10 @@ class Teachers:
         self.promise: Promise | None = None
         self.result: LQRResult | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the cost, which may be a method of the environment: the run gives it back."""
+        return {**self.__dict__, "cost": None}
+
     @property
     def epsilon(self) -> np.ndarray:
         """The bound on the KL of each condition's next step, nats in a trajectory, (M,)."""
@@ -163,9 +170,7 @@ class Teachers:
     ) -> LQRResult:
         """One KL-constrained step from the fitted models; sets the controller to execute next."""
         assert self.fit is not None
-        problem = self.rule.teacher_problem(
-            self.fit.cost, self.duals, student, self.fit.controller
-        )
+        problem = self.rule.teacher_problem(self.fit.cost, self.duals, student, self.fit.controller)
         result = kl_constrained_lqr(
             self.fit.dynamics,
             problem.cost,
@@ -189,6 +194,15 @@ class Teachers:
         self.promise = Promise(self.fit.sampled_cost, predicted)
         return result
 
+    def cost_of(
+        self, controller: LinearGaussianController, samples: Trajectories, rng: np.random.Generator
+    ) -> np.ndarray:
+        """What a controller would cost under the newest models from these starts, (M,)."""
+        assert self.fit is not None
+        z = marginals(self.fit.dynamics, controller, initial_state(samples))
+        dX = controller.K.shape[-1]
+        return expected_cost(self.cost, z, dX, rng, max_std=self.options.max_marginal_std)
+
     def _prior(self, points: np.ndarray, rng: np.random.Generator) -> NormalInverseWishart:
         opts = self.options
         if opts.prior == "pooled":
@@ -205,3 +219,17 @@ def initial_state(samples: Trajectories, min_variance: float = 1e-6) -> Gaussian
     deviation = (x0 - mean[:, None]).reshape(-1, x0.shape[-1])
     cov = deviation.T @ deviation / len(deviation) + min_variance * np.eye(x0.shape[-1])
     return Gaussian(mean, np.broadcast_to(cov, (len(mean), *cov.shape)).copy())
+
+
+def first_controller(
+    task: Task, std: float = 0.316, gains: tuple[float, float] = (1.0, 0.3)
+) -> LinearGaussianController:
+    """Hold the initial posture where the task says what actions push; else noise about zero.
+
+    :param std: of the action noise, in units of the action
+    :param gains: kp and kd, action per unit of position and of velocity
+    """
+    M, T = task.M, task.horizon
+    if task.posture is None:
+        return random_controller(M, T, task.initial_states.shape[1], task.dU, std)
+    return pd_controller(task.initial_states, *task.posture, T, task.dU, *gains, std)

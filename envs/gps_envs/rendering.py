@@ -52,15 +52,11 @@ def render(model: mujoco.MjModel, data: mujoco.MjData, camera: int, size: int) -
     return renderer.render()
 
 
-def describe_gl() -> dict[str, Any]:
-    """The backend, OpenGL's own words and the frames per second of the arm's scene at 64 x 64."""
-    from gps_envs.shape_cube import ShapeCubeEnv
-
-    env = ShapeCubeEnv()
-    env.reset(seed=0)
+def describe_gl(model: mujoco.MjModel, data: mujoco.MjData) -> dict[str, Any]:
+    """The backend, OpenGL's own words and the frames per second of this scene at 64 x 64."""
     frames, start = 100, time.perf_counter()
     for _ in range(frames):
-        render(env.model, env.data, 0, 64)
+        render(model, data, 0, 64)
     speed = frames / (time.perf_counter() - start)
     words = {}
     try:

@@ -95,8 +95,8 @@ def main(args: argparse.Namespace) -> int:
             except Exception as error:  # one failed run does not end the others
                 failed.append((job["path"].name, repr(error)))
             progress.advance(bar)
-    for name, error in failed:
-        print(f"failed: {name}: {error}")
+    for name, reason in failed:
+        print(f"failed: {name}: {reason}")
     print(table([job["path"] for job in jobs if job["path"].exists()]))
     return 1 if failed else 0
 

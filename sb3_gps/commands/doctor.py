@@ -75,9 +75,12 @@ def machine() -> dict[str, Any]:
 def rendering() -> dict[str, Any]:
     """The OpenGL backend and its speed at 64 x 64, or under "error" why there is none."""
     try:
+        from gps_envs import ShapeCubeEnv
         from gps_envs.rendering import describe_gl
 
-        return describe_gl()
+        env = ShapeCubeEnv()
+        env.reset(seed=0)
+        return describe_gl(env.model, env.data)
     except Exception as error:  # broken OpenGL shows itself in many ways; each is an answer here
         return {"error": f"{type(error).__name__}: {error}"}
 

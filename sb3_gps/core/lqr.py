@@ -185,8 +185,8 @@ def kl_constrained_lqr(
     :param epsilon: (M,) nats in the whole trajectory, > 0
     :param entropy_weight: broadcasts to (M, T), >= 0
     :param eta: (M,) where the search starts; default 1
-    :param min_eta: floor of eta, the price of a nat: near the optimum the constraint is slack, and a
-        step that gains less than this a nat is not taken
+    :param min_eta: floor of eta, the price of a nat: near the optimum the constraint is slack, and
+        a step that gains less than this a nat is not taken
     :param tolerance: relative error of the constraint that is accepted
     :param max_rounds: of the search
     :raises ValueError: where an argument is not finite, or epsilon is not positive

@@ -95,6 +95,8 @@ def test_clear_errors(monkeypatch):
 
 
 def test_describe_gl():
-    facts = rendering.describe_gl()
+    env = ShapeCubeEnv()
+    env.reset(seed=0)
+    facts = rendering.describe_gl(env.model, env.data)
     assert facts["frames_per_second"] > 0
     assert "backend" in facts

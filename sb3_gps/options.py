@@ -1,0 +1,72 @@
+"""What the numeric options of ``GPS`` may be, checked before anything is built or simulated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+CHOICES = {
+    "update": ("badmm", "mdgps"),
+    "sampling": ("teacher", "student"),
+    "step_rule": ("classic", "global"),
+    "prior": ("pooled", "mixture"),
+}
+# Whole numbers and their minimum; those of OPTIONAL may also be None.
+WHOLE = {
+    **dict.fromkeys(("iterations", "samples_per_condition", "inner_iterations"), 1),
+    **dict.fromkeys(("batch_size", "prior_batches", "student_batches", "stats_window_size"), 1),
+    **dict.fromkeys(("head_steps", "end_to_end_steps", "pose_images", "pose_steps"), 0),
+    **dict.fromkeys(("last_head_steps", "last_end_to_end_steps", "prior_window"), 0),
+    "conditions": 1,
+    "horizon": 2,
+    "teacher_iterations": 0,
+}
+OPTIONAL = ("conditions", "horizon", "teacher_iterations")
+POSITIVE = (
+    "learning_rate",
+    "kl_step",
+    "initial_std",
+    "min_eta",
+    "min_action_std",
+    "prior_strength",
+    "nu",
+    "trust_radius",
+)
+NOT_NEGATIVE = ("noise_smoothing", "rollback", "dual_rate")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse values without a meaning.
+
+    :param options: by the names of the keywords of ``GPS``; those not listed above are ignored
+    :raises ValueError: naming the first bad one, and what is expected of it
+    """
+    for name, valid in CHOICES.items():
+        if options[name] not in valid:
+            raise ValueError(f"{name} must be one of {valid}, got {options[name]!r}")
+    for name, minimum in WHOLE.items():
+        value = options[name]
+        if value is None and name in OPTIONAL:
+            continue
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or value < minimum:
+            raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+    for name in POSITIVE:
+        value = options[name]
+        if name == "learning_rate" and callable(value):  # a schedule
+            continue
+        if not (_finite(value) and value > 0):
+            raise ValueError(f"{name} must be positive and finite, got {value!r}")
+    for name in NOT_NEGATIVE:
+        if not (_finite(options[name]) and options[name] >= 0):
+            raise ValueError(f"{name} must be finite and not negative, got {options[name]!r}")
+    gains = options["initial_gains"]
+    if not (np.shape(gains) == (2,) and all(_finite(g) and g >= 0 for g in gains)):
+        raise ValueError(f"initial_gains must be (kp, kd), each at least 0, got {gains!r}")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and math.isfinite(value)

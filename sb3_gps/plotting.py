@@ -1,0 +1,128 @@
+"""Pictures of what ``run_experiment`` writes down: one run's learning curve, and many runs' success.
+
+Intervals are 95 % Wilson intervals of the episodes; bands are the spread over conditions or seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sb3_gps.experiment import PAPER, SPLITS, rewrite
+
+_COLOURS = {"train": "#1f77b4", "spatial": "#2ca02c", "visual": "#d62728"}
+_GREY = "#666666"
+
+
+def plot_learning_curve(record: dict[str, Any], path: Path) -> None:
+    """
+    Write a PNG of one run: cost, success while training, and the final success on each split.
+
+    :param record: as from :func:`sb3_gps.experiment.run_experiment`
+    :raises ValueError: when the run has no finished iteration
+    """
+    history = record["history"]
+    if not history:
+        raise ValueError("there is no curve without a finished iteration: call learn() first")
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    trials = [row["gps/trials"] for row in history]
+
+    costs = np.array([row["gps/costs"] for row in history])  # (iterations, M)
+    left.fill_between(trials, costs.min(axis=1), costs.max(axis=1), color=_GREY, alpha=0.2, lw=0)
+    left.plot(trials, costs.mean(axis=1), "o-", color="black", ms=4)
+    left.set(xlabel="trials", ylabel="cost of an episode", title="Cost, mean and range of positions")
+
+    for who, style in (("teacher", "o-"), ("student", "s--")):
+        key = f"gps/{who}_success"
+        rows = [row for row in history if key in row]
+        if rows:
+            label = f"{who}s with exploration noise" if who == "teacher" else "student with noise"
+            middle.plot(
+                [row["gps/trials"] for row in rows], [100 * row[key] for row in rows],
+                style, color="black", ms=4, label=label,
+            )  # fmt: skip
+    for name, label in (("train", "student, training"), ("validation", "student, unseen")):
+        points = [(row["trials"], row[name]) for row in record.get("curve", [])]
+        if points:
+            colour = _COLOURS["train" if name == "train" else "spatial"]
+            middle.plot(*zip(*points, strict=True), "s-", color=colour, ms=4, label=label)
+    middle.set(xlabel="trials", title="Success in training", ylim=(-3, 105), ylabel="success, %")
+    middle.legend(loc="lower right", fontsize=8)
+
+    _bars(right, record)
+    for axes in (left, middle, right):
+        axes.grid(axis="y", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in (left, middle):
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    _save(figure, path)
+
+
+def _bars(axes: Axes, record: dict[str, Any]) -> None:
+    """Final success of each split, with its interval."""
+    for i, (split, words) in enumerate(SPLITS.items()):
+        figures = record["success"][split]
+        success, (low, high) = figures["success"], figures["interval_95"]
+        axes.bar(i, success, 0.6, color=_COLOURS[split], alpha=0.85, label=words)
+        error = np.array([[success - low], [high - success]]).clip(min=0)
+        axes.errorbar(i, success, error, color="black", capsize=4, lw=1)
+        axes.annotate(
+            f"{success:.1f} %", (i, 4), ha="center", color="white", fontsize=10, weight="bold"
+        )
+    axes.set_xticks(range(len(SPLITS)), [words.replace(" ", "\n") for words in SPLITS.values()])
+    axes.set(title=f"The policy after {record['trials']} trials", ylim=(-3, 105))
+    axes.set_ylabel("success, % (bars: 95 %)")
+
+
+def plot_success_vs_trials(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write a PNG of success against trials: a panel a split, mean and seeds, the paper's point.
+
+    :param records: of several seeds, budgets and updates
+    :raises ValueError: without records
+    """
+    if not records:
+        raise ValueError("there is nothing to plot: no run has finished")
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    panels = figure.subplots(1, len(SPLITS), sharey=True)
+    updates = sorted({record["update"] for record in records})
+    lowest = min(min(figures["success"] for figures in r["success"].values()) for r in records)
+    for axes, (split, words) in zip(panels, SPLITS.items(), strict=True):
+        for u, update in enumerate(updates):
+            budgets: dict[int, list[float]] = {}
+            for record in records:
+                if record["update"] == update:
+                    rate = record["success"][split]["success"]
+                    budgets.setdefault(record["trials"], []).append(rate)
+            trials = sorted(budgets)
+            mean = [np.mean(budgets[n]) for n in trials]
+            colour = f"C{u}"
+            axes.plot(trials, mean, "o-", color=colour, label=f"{update}, mean of seeds")
+            axes.fill_between(
+                trials, [min(budgets[n]) for n in trials], [max(budgets[n]) for n in trials],
+                color=colour, alpha=0.15, lw=0,
+            )  # fmt: skip
+            for n in trials:
+                axes.plot([n] * len(budgets[n]), budgets[n], ".", color=colour, alpha=0.6, ms=5)
+        if records[0]["env"] == PAPER["env"]:
+            axes.plot(
+                PAPER["trials"], PAPER["success"][split], "k*", ms=12, label="paper (real PR2)"
+            )
+        axes.set(title=words, xlabel="trials", xlim=(0, None))
+        axes.set_ylim(min(lowest - 5, 75), 101.5)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("success, %")
+    panels[0].legend(loc="lower right", fontsize=8)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    rewrite(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
