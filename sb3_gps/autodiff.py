@@ -42,20 +42,22 @@ class DifferentiableCost:
         if hasattr(self.function, "expand"):
             return self.function.expand(X, U, t)
         x, u, steps = self._flat(X, U, t)
-        z = th.cat([x, u], dim=1)
-        dX = x.shape[1]
-
-        def single(z_i: th.Tensor, t_i: th.Tensor) -> th.Tensor:
-            return self.function(z_i[None, :dX], z_i[None, dX:], t_i[None])[0]
-
-        value = self._evaluate(x, u, steps).detach()
-        gradient = th.func.vmap(th.func.grad(single))(z, steps)
-        hessian = th.func.vmap(th.func.hessian(single))(z, steps)
+        z = th.cat([x, u], dim=1).requires_grad_()
+        dX, dZ = x.shape[1], z.shape[1]
+        with th.enable_grad():
+            # The zero gives a cost that is linear in z, or ignores it, derivatives all the same.
+            value = self._evaluate(z[:, :dX], z[:, dX:], steps) + 0.0 * z.square().sum(dim=1)
+            (gradient,) = th.autograd.grad(value.sum(), z, create_graph=True)
+            # Points are independent: the sum over them differentiates all at once.
+            rows = [
+                th.autograd.grad(gradient[:, i].sum(), z, retain_graph=True)[0] for i in range(dZ)
+            ]
+        hessian = th.stack(rows, dim=1)
         shape = t.shape
         return (
-            value.numpy().reshape(shape),
-            gradient.numpy().reshape(*shape, -1),
-            convexify(hessian.numpy()).reshape(*shape, z.shape[1], z.shape[1]),
+            value.detach().numpy().reshape(shape),
+            gradient.detach().numpy().reshape(*shape, dZ),
+            convexify(hessian.numpy()).reshape(*shape, dZ, dZ),
         )
 
     def check(self, dX: int, dU: int) -> None:
@@ -63,8 +65,9 @@ class DifferentiableCost:
 
         :raises ValueError: with the shape that was expected and the one that came
         """
+        B = dX + dU + 1  # equal to neither, so that a sum over the wrong axis shows
         try:
-            self._evaluate(th.zeros(3, dX).double(), th.zeros(3, dU).double(), th.arange(3))
+            self._evaluate(th.zeros(B, dX).double(), th.zeros(B, dU).double(), th.arange(B))
         except CostShapeError:
             raise
         except Exception as error:  # whatever the user's code raises

@@ -11,7 +11,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gps.environment import resolve_horizon
-from sb3_gps.rollout import Start, run_episodes
+from sb3_gps.rollout import Start, StepHook, run_episodes
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def evaluate_split(
     first: int = 0,
     seed: int = 0,
     horizon: int | None = None,
+    on_step: StepHook | None = None,
 ) -> SuccessRate:
     """Run the deterministic policy ``repeats`` times from each of a split's first positions.
 
@@ -48,6 +49,7 @@ def evaluate_split(
         choosing options
     :param repeats: runs of each, with different reset seeds (initial-state noise)
     :param seed: of the resets
+    :param on_step: as of ``run_episodes``
     """
     starts = [
         Start({"split": split, "condition": i}, seed=seed + 100_003 * r + i)
@@ -59,7 +61,13 @@ def evaluate_split(
         return model.predict(observation, deterministic=True)[0]
 
     episodes = run_episodes(
-        env, starts, actor, resolve_horizon(horizon, env), read_state=None, keep_observations=False
+        env,
+        starts,
+        actor,
+        resolve_horizon(horizon, env),
+        read_state=None,
+        keep_observations=False,
+        on_step=on_step,
     )
     if np.isnan(episodes.success).any():
         raise ValueError("the environment gives no info['is_success']: success cannot be judged")

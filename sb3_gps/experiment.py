@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,30 @@ import mujoco
 import numpy as np
 import stable_baselines3
 import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 import sb3_gps
-from sb3_gps.evaluation import evaluate_split
+from sb3_gps.evaluation import SuccessRate, evaluate_split
 from sb3_gps.gps import GPS
+from sb3_gps.progress import RunProgress
 
 Z95 = 1.96
+SPLITS = {  # name -> in words
+    "train": "training positions",
+    "spatial": "unseen positions",
+    "visual": "unseen with distractors",
+}
+# Levine et al. 2016, tables of sec. 6: shape cube, end to end, on a real PR2 robot.
+PAPER: dict[str, Any] = {
+    "env": "GPS/ShapeCube-v0",
+    "trials": 171,
+    "pose_images": 1000,
+    "success": {"train": 96.3, "spatial": 91.7, "visual": 87.5},
+}
+# Of no use to a policy that only acts, and hundreds of megabytes.
+_TRAINING_ONLY = ("teachers", "batches", "linearised", "state_policy", "_task")
 
 
 @dataclass(frozen=True)
@@ -38,11 +56,20 @@ class Protocol:
 QUICK = Protocol(train_repeats=1, spatial=40, visual=40)
 
 
-def make_training_env(env_id: str, num_conditions: int, n_envs: int, **env_kwargs: Any) -> VecEnv:
-    """The environments that a run samples from."""
-    return make_vec_env(
-        env_id, n_envs=n_envs, env_kwargs={"num_conditions": num_conditions, **env_kwargs}
-    )
+def make_training_env(
+    env_id: str, num_conditions: int | None, n_envs: int, **env_kwargs: Any
+) -> VecEnv:
+    """The environments that a run samples from; by default with the task's own conditions."""
+    if num_conditions is not None:
+        env_kwargs["num_conditions"] = num_conditions
+    return make_vec_env(env_id, n_envs=n_envs, env_kwargs=env_kwargs)
+
+
+def trained_conditions(model: GPS) -> int:
+    """How many initial conditions a model was trained on."""
+    if not model.history:
+        raise ValueError("the model was never trained: call learn() first")
+    return len(model.history[-1]["gps/costs"])
 
 
 def evaluate_policy_on_splits(
@@ -51,36 +78,91 @@ def evaluate_policy_on_splits(
     num_conditions: int,
     protocol: Protocol,
     n_envs: int = 16,
+    progress_bar: bool = False,
     **env_kwargs: Any,
 ) -> dict[str, Any]:
-    """Success in percent, with its 95 % half-width, on train, spatial and visual positions."""
+    """Success in percent, with its 95 % interval, on train, spatial and visual positions."""
     env = make_vec_env(
         env_id,
         n_envs=n_envs,
         env_kwargs={
+            **env_kwargs,
             "num_conditions": num_conditions,
             "init_noise": protocol.init_noise,
-            **env_kwargs,
         },
     )
-    figures: dict[str, Any] = {}
-    plan = [
-        ("train", num_conditions, protocol.train_repeats),
-        ("spatial", protocol.spatial, 1),
-        ("visual", protocol.visual, 1),
-    ]
-    for split, positions, repeats in plan:
-        result = evaluate_split(model, env, split, positions, repeats)
-        n = len(result.success)
-        half_width = Z95 * np.sqrt(max(result.rate * (1 - result.rate), 1e-12) / n)
-        figures[split] = {
-            "success": round(100 * result.rate, 2),
-            "half_width_95": round(100 * float(half_width), 2),
-            "episodes": n,
-            "failed": np.flatnonzero(~result.success).tolist(),
+    plan = {
+        "train": (num_conditions, protocol.train_repeats),
+        "spatial": (protocol.spatial, 1),
+        "visual": (protocol.visual, 1),
+    }
+    total = sum(positions * repeats for positions, repeats in plan.values())
+    progress = RunProgress(total, progress_bar, "evaluation")
+
+    def on_step(locals_: dict[str, Any]) -> bool:
+        progress.advance(int((locals_["dones"] & locals_["real"]).sum()))
+        return True
+
+    try:
+        return {
+            split: summarise(evaluate_split(model, env, split, positions, repeats, on_step=on_step))
+            for split, (positions, repeats) in plan.items()
         }
-    env.close()
-    return figures
+    finally:
+        progress.close()
+        env.close()
+
+
+def summarise(result: SuccessRate) -> dict[str, Any]:
+    """Figures of one split in percent, JSON-able."""
+    n = len(result.success)
+    return {
+        "success": round(100 * result.rate, 2),
+        "interval_95": [round(100 * bound, 2) for bound in wilson(result.rate, n)],
+        "episodes": n,
+        "failed": np.flatnonzero(~result.success).tolist(),
+    }
+
+
+def wilson(rate: float, n: int, z: float = Z95) -> tuple[float, float]:
+    """Interval of a share, by Wilson's score: unlike the normal one, not empty at 0 and 1."""
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+class StudentCurve(BaseCallback):
+    """Success of the student itself after each end-to-end iteration, in ``rows``.
+
+    It takes time and changes nothing: nothing is learned from these episodes. The unseen positions
+    are not those of the final evaluation.
+    """
+
+    def __init__(self, env_id: str, positions: int = 16, first: int = 1000, **env_kwargs: Any):
+        super().__init__()
+        self.make_env = lambda: make_vec_env(env_id, n_envs=positions, env_kwargs=env_kwargs)
+        self.positions, self.first = positions, first
+        self.rows: list[dict[str, float]] = []
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        model = self.model
+        assert isinstance(model, GPS)
+        if model.iteration <= model.blind_iterations:
+            return  # the policy has not been fitted yet
+        env = self.make_env()
+        train = evaluate_split(model, env, "train", trained_conditions(model))
+        unseen = evaluate_split(model, env, "spatial", self.positions, first=self.first)
+        env.close()
+        self.rows.append(
+            {
+                "trials": model.trials,
+                "train": round(100 * train.rate, 2),
+                "validation": round(100 * unseen.rate, 2),
+            }
+        )
 
 
 def machine() -> dict[str, Any]:
@@ -109,12 +191,49 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a file whole or not at all."""
+def rewrite(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file whole or not at all.
+
+    :param write: called with a temporary path of the same suffix
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    temporary.replace(path)
+    temporary = path.with_name(f".partial_{path.name}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, whole or not at all; what is not finite becomes null."""
+    text = json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
+    rewrite(path, lambda temporary: temporary.write_text(text))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def save_policy(model: GPS, path: Path) -> None:
+    """Save what acts, without the teachers and samples that only further training needs."""
+    rewrite(path, lambda temporary: model.save(temporary, exclude=_TRAINING_ONLY))
+
+
+def command_line(
+    env_id: str, seed: int, options: dict[str, Any], num_conditions: int | None
+) -> str:
+    """The command that repeats a run."""
+    words = ["python", "-m", "sb3_gps", "train", "--env", env_id, "--seed", str(seed)]
+    if num_conditions is not None:
+        words += ["--conditions", str(num_conditions)]
+    if options:
+        words += ["--set", *(f"{name}={value}" for name, value in options.items())]
+    return shlex.join(words)
 
 
 def run_experiment(
@@ -122,36 +241,46 @@ def run_experiment(
     seed: int,
     options: dict[str, Any],
     *,
-    num_conditions: int = 25,
+    num_conditions: int | None = None,
     n_envs: int = 1,
     protocol: Protocol = Protocol(),
     env_kwargs: dict[str, Any] | None = None,
     verbose: int = 0,
     progress_bar: bool = False,
     callback: Any = None,
+    curve: bool = False,
 ) -> tuple[GPS, dict[str, Any]]:
     """Train one model from scratch and evaluate it.
 
     :param options: keywords of ``GPS``
-    :param num_conditions: training positions
+    :param num_conditions: training positions, by default the task's own
     :param n_envs: environments in the training VecEnv
+    :param callback: given to ``learn``
+    :param curve: whether to follow the student's success while it learns, which takes time
     :return: the model, and a JSON-able record of the run
     """
     env_kwargs = env_kwargs or {}
     begin = time.perf_counter()
     env = make_training_env(env_id, num_conditions, n_envs, **env_kwargs)
     model = GPS("CnnPolicy", env, seed=seed, verbose=verbose, **options)
-    model.learn(progress_bar=progress_bar, callback=callback)
+    follow = StudentCurve(env_id, **env_kwargs) if curve else None
+    callbacks = [c for c in (callback, follow) if c is not None]
+    model.learn(progress_bar=progress_bar, callback=callbacks or None)
     trained = time.perf_counter()
-    figures = evaluate_policy_on_splits(model, env_id, num_conditions, protocol, **env_kwargs)
+    M = trained_conditions(model)
+    figures = evaluate_policy_on_splits(
+        model, env_id, M, protocol, progress_bar=progress_bar, **env_kwargs
+    )
     finished = time.perf_counter()
     env.close()
     record = {
         "env": env_id,
         "env_kwargs": env_kwargs,
         "seed": seed,
-        "num_conditions": num_conditions,
-        "options": {k: repr(v) if not _plain(v) else v for k, v in options.items()},
+        "num_conditions": M,
+        "update": model.update,
+        "command": command_line(env_id, seed, options, num_conditions),
+        "options": plain_options(options),
         "trials": model.trials,
         "env_steps": model.num_timesteps,
         "pose_images": model.pose_images_used,
@@ -163,11 +292,15 @@ def run_experiment(
             **{k: round(v, 1) for k, v in getattr(model, "seconds", {}).items()},
         },
         "history": getattr(model, "history", []),
+        **({"curve": follow.rows} if follow else {}),
+        "protocol": asdict(protocol),
         "success": figures,
         "machine": machine(),
     }
     return model, record
 
 
-def _plain(value: Any) -> bool:
-    return isinstance(value, (int, float, str, bool, type(None), list, dict))
+def plain_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as JSON gives them back."""
+    plain = (int, float, str, bool, type(None), list, dict)
+    return {k: v if isinstance(v, plain) else repr(v) for k, v in options.items()}

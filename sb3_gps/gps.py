@@ -62,6 +62,9 @@ from sb3_gps.teachers import Observed, TeacherOptions, Teachers, first_controlle
 
 SelfGPS = TypeVar("SelfGPS", bound="GPS")
 
+# Pasted shapes and changed colours are what keeps unseen objects from distracting the student.
+DEFAULT_AUGMENTATION = Augmentation(shapes=3, colour=0.1)
+
 
 class GPS(BaseAlgorithm):
     """Guided policy search (Levine et al. 2016; Montgomery & Levine 2016).
@@ -84,7 +87,7 @@ class GPS(BaseAlgorithm):
         update: str = "badmm",
         sampling: str = "teacher",
         step_rule: str = "classic",
-        iterations: int = 7,
+        iterations: int = 5,
         teacher_iterations: int | None = None,
         samples_per_condition: int = 1,
         inner_iterations: int = 2,
@@ -92,7 +95,7 @@ class GPS(BaseAlgorithm):
         horizon: int | None = None,
         state: State = None,
         cost: CostFunction | None = None,
-        kl_step: float = 1.0,
+        kl_step: float = 2.0,
         initial_std: float = 0.316,
         initial_gains: tuple[float, float] = (1.0, 0.3),
         min_eta: float = 0.02,
@@ -116,7 +119,7 @@ class GPS(BaseAlgorithm):
         batch_size: int = 64,
         pose_images: int = 2000,
         pose_steps: int = 1000,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmentation | None = DEFAULT_AUGMENTATION,
         policy_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -347,7 +350,10 @@ class GPS(BaseAlgorithm):
         teachers = self.teachers
         blind = self.iteration < self.blind_iterations
         student = self._state_student(task) if blind else self.policy
-        on_policy = self.sampling == "student" and self.iteration > 0 and not blind
+        # A policy that has never been fitted must not act: its first fit is in iteration 1, or in
+        # the first one that is not blind.
+        fitted = self.iteration > max(1, self.blind_iterations)
+        on_policy = self.sampling == "student" and fitted
         # The last blind batches are seen already, for the policy's first fit.
         seen = self.iteration >= self.blind_iterations - (self.student_batches - 1)
         with self._timed("sampling"):
@@ -410,16 +416,17 @@ class GPS(BaseAlgorithm):
         return loss, linearised
 
     def _last_fit(self, task: Task, progress: RunProgress) -> None:
-        """Fit the student once more, to the controllers that were best when executed."""
+        """Fit the student once more, longer, to the teachers that are to be believed most."""
         teachers = self.teachers
-        assert teachers is not None and teachers.best is not None
+        assert teachers is not None
         if not (self.last_head_steps or self.last_end_to_end_steps):
             return
-        best = teachers.best
-        z = marginals(best.dynamics, best.controller, best.initial_state)
+        final = teachers.final()
+        z = marginals(final.dynamics, final.controller, final.initial_state)
+        recent = self._visible(False)[-self.student_batches :]
         with self._timed("student"):
             self._regress(
-                self.policy, self._visible(False), False, best.controller, z,
+                self.policy, recent, False, final.controller, z,
                 self.last_head_steps, self.last_end_to_end_steps, progress,
             )  # fmt: skip
 

@@ -1,6 +1,6 @@
-"""Pictures of what ``run_experiment`` writes down: one run's learning curve, and many runs' success.
+"""Pictures of what ``run_experiment`` writes down: the learning curve of one run, success of many.
 
-Intervals are 95 % Wilson intervals of the episodes; bands are the spread over conditions or seeds.
+Bands are the range over conditions or seeds, bars the 95 % intervals of the episodes.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ def plot_learning_curve(record: dict[str, Any], path: Path) -> None:
     history = record["history"]
     if not history:
         raise ValueError("there is no curve without a finished iteration: call learn() first")
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     trials = [row["gps/trials"] for row in history]
 
     costs = np.array([row["gps/costs"] for row in history])  # (iterations, M)
     left.fill_between(trials, costs.min(axis=1), costs.max(axis=1), color=_GREY, alpha=0.2, lw=0)
     left.plot(trials, costs.mean(axis=1), "o-", color="black", ms=4)
-    left.set(xlabel="trials", ylabel="cost of an episode", title="Cost, mean and range of positions")
+    left.set(
+        xlabel="trials", ylabel="cost of an episode", title="Cost: mean and range of positions"
+    )
 
     for who, style in (("teacher", "o-"), ("student", "s--")):
         key = f"gps/{who}_success"
@@ -48,13 +50,15 @@ def plot_learning_curve(record: dict[str, Any], path: Path) -> None:
                 [row["gps/trials"] for row in rows], [100 * row[key] for row in rows],
                 style, color="black", ms=4, label=label,
             )  # fmt: skip
-    for name, label in (("train", "student, training"), ("validation", "student, unseen")):
-        points = [(row["trials"], row[name]) for row in record.get("curve", [])]
+    curve = record.get("curve", [])
+    for split, name in (("train", "train"), ("spatial", "validation")):
+        points = [(row["trials"], row[name]) for row in curve]
         if points:
-            colour = _COLOURS["train" if name == "train" else "spatial"]
-            middle.plot(*zip(*points, strict=True), "s-", color=colour, ms=4, label=label)
+            points.append((record["trials"], record["success"][split]["success"]))
+            label = f"student, {SPLITS[split]}"
+            middle.plot(*zip(*points, strict=True), "s-", color=_COLOURS[split], ms=4, label=label)
     middle.set(xlabel="trials", title="Success in training", ylim=(-3, 105), ylabel="success, %")
-    middle.legend(loc="lower right", fontsize=8)
+    middle.legend(fontsize=8)
 
     _bars(right, record)
     for axes in (left, middle, right):
@@ -68,16 +72,17 @@ def plot_learning_curve(record: dict[str, Any], path: Path) -> None:
 
 def _bars(axes: Axes, record: dict[str, Any]) -> None:
     """Final success of each split, with its interval."""
-    for i, (split, words) in enumerate(SPLITS.items()):
+    for i, split in enumerate(SPLITS):
         figures = record["success"][split]
         success, (low, high) = figures["success"], figures["interval_95"]
-        axes.bar(i, success, 0.6, color=_COLOURS[split], alpha=0.85, label=words)
+        axes.bar(i, success, 0.6, color=_COLOURS[split], alpha=0.85)
         error = np.array([[success - low], [high - success]]).clip(min=0)
         axes.errorbar(i, success, error, color="black", capsize=4, lw=1)
-        axes.annotate(
-            f"{success:.1f} %", (i, 4), ha="center", color="white", fontsize=10, weight="bold"
-        )
-    axes.set_xticks(range(len(SPLITS)), [words.replace(" ", "\n") for words in SPLITS.values()])
+    ticks = [
+        f"{record['success'][split]['success']:.1f} %\n" + words.replace(" ", "\n", 1)
+        for split, words in SPLITS.items()
+    ]
+    axes.set_xticks(range(len(SPLITS)), ticks)
     axes.set(title=f"The policy after {record['trials']} trials", ylim=(-3, 105))
     axes.set_ylabel("success, % (bars: 95 %)")
 

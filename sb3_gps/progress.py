@@ -12,9 +12,10 @@ class RunProgress:
 
     :param total: trials of the whole run
     :param enabled: False shows nothing
+    :param label: what is counted
     """
 
-    def __init__(self, total: int, enabled: bool) -> None:
+    def __init__(self, total: int, enabled: bool, label: str = "trials") -> None:
         self._bar: Any = None
         if not enabled:
             return
@@ -39,7 +40,7 @@ class RunProgress:
             TimeRemainingColumn(),
         )
         self._bar.start()
-        self._run = self._bar.add_task("trials", total=total)
+        self._run = self._bar.add_task(label, total=total)
 
     def advance(self, trials: int) -> None:
         """Count finished trials."""

@@ -36,7 +36,7 @@ from sb3_gps.environment import Task
 class TeacherOptions:
     """How teachers learn; the keywords of ``GPS`` of the same names explain each."""
 
-    kl_step: float = 1.0
+    kl_step: float = 2.0
     min_eta: float = 0.02
     min_action_std: float = 0.05
     prior: str = "pooled"
@@ -193,6 +193,16 @@ class Teachers:
         )
         self.promise = Promise(self.fit.sampled_cost, predicted)
         return result
+
+    def final(self) -> Fit:
+        """Each condition's newest controller where it promises less than the best one cost.
+
+        The newest has not been executed: where its promise is no better, the best is safer. Early
+        on the newest is nearly always better, and a student of the best would lag an iteration.
+        """
+        assert self.fit is not None and self.best is not None and self.promise is not None
+        newest = replace(self.fit, controller=self.controller, sampled_cost=self.promise.predicted)
+        return where(self.promise.predicted < self.best.sampled_cost, newest, self.best)
 
     def cost_of(
         self, controller: LinearGaussianController, samples: Trajectories, rng: np.random.Generator

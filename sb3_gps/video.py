@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_gps.environment import resolve_horizon
-from sb3_gps.experiment import rewrite
+from sb3_gps.experiment import SPLITS, rewrite
 from sb3_gps.features import split_space
 from sb3_gps.rollout import Start, run_episodes
 
@@ -35,12 +35,12 @@ def film_episodes(
     env = make_vec_env(
         env_id, n_envs=len(starts), env_kwargs={"render_mode": "rgb_array", **env_kwargs}
     )
-    images, _ = split_space(env.observation_space)
+    images = list(split_space(env.observation_space)[0])
     views: list[list[np.ndarray]] = [[] for _ in starts]
 
     def actor(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
         seen = observation[images[0]] if isinstance(observation, dict) else observation
-        for i, scene in enumerate(env.get_images()):
+        for i, scene in enumerate(env.env_method("render")):
             pair = [scene, seen[i]] if images else [scene]
             views[i].append(np.hstack([_square(image) for image in pair]))
         return model.predict(observation, deterministic=True)[0]
@@ -49,7 +49,8 @@ def film_episodes(
     env.close()
     frames = []
     for start, episode, success in zip(starts, views, result.success > 0.5, strict=True):
-        name = f"{start.options.get('split', '')} position {start.options.get('condition', '')}"
+        split = start.options.get("split", "")
+        name = f"{SPLITS.get(split, split)}, no. {start.options.get('condition', '?')}"
         frames += [_captioned(view, name, _PLAIN) for view in episode]
         outcome = ("success", _GREEN) if success else ("failure", _RED)
         frames += [_captioned(episode[-1], f"{name}: {outcome[0]}", outcome[1])] * HOLD
@@ -66,7 +67,7 @@ def write_video(frames: Sequence[np.ndarray], path: Path) -> Path:
 
     if _has_ffmpeg():
         path = path.with_suffix(".mp4")
-        rewrite(path, lambda name: imageio.mimwrite(name, frames, format="FFMPEG", fps=FPS))  # type: ignore[arg-type]
+        rewrite(path, lambda name: imageio.mimwrite(name, list(frames), format="FFMPEG", fps=FPS))
     else:
         path = path.with_suffix(".gif")
         rewrite(path, lambda name: write_gif(frames[::2], name, FPS // 2))
@@ -82,13 +83,9 @@ def write_gif(frames: Sequence[np.ndarray], path: Path, fps: int) -> None:
 
 
 def _has_ffmpeg() -> bool:
-    if find_spec("imageio_ffmpeg") is None:
-        return False
-    import imageio_ffmpeg
-
     try:
-        imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError:
+        import_module("imageio_ffmpeg").get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
         return False
     return True
 

@@ -133,3 +133,17 @@ for _name, _entry in (
 ):
     if f"Toy/{_name}-v0" not in gym.registry:
         gym.register(f"Toy/{_name}-v0", entry_point=_entry, max_episode_steps=HORIZON)
+
+
+# GPS on these tasks in about a second.
+QUICK = dict(
+    seed=0,
+    iterations=4,
+    head_steps=60,
+    end_to_end_steps=10,
+    last_head_steps=60,
+    last_end_to_end_steps=20,
+    pose_images=40,
+    pose_steps=20,
+)
+SMALL_POLICY = dict(features_extractor_kwargs=SMALL_NETWORK)

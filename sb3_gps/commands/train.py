@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import ast
 from pathlib import Path
-from typing import Any
+
+from sb3_gps.commands.options import parse_options, parse_pairs, print_success, require
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``train``."""
     parser.add_argument("--env", default="GPS/ShapeCube-v0", help="id of the task")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--conditions", type=int, default=25, help="training positions")
-    parser.add_argument("--n-envs", type=int, default=1, help="environments sampled in parallel")
+    parser.add_argument("--conditions", type=int, help="training positions [the task's own]")
+    parser.add_argument("--n-envs", type=int, default=1, help="environments in the VecEnv")
     parser.add_argument("--out", type=Path, default=Path("results/train"), help="folder to write")
     parser.add_argument("--protocol", choices=("full", "quick"), default="full")
+    parser.add_argument(
+        "--curve", action="store_true", help="follow the student's success while it learns (slower)"
+    )
+    parser.add_argument(
+        "--policy-only", action="store_true", help="save what acts, not what further training needs"
+    )
     parser.add_argument(
         "--set",
         nargs="*",
@@ -23,25 +29,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="keywords of GPS, such as iterations=8 update=mdgps",
     )
-
-
-def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``["a=1", "b=x"]`` as {"a": 1, "b": "x"}; values are Python literals or plain strings."""
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--set takes KEY=VALUE, got {pair!r}")
-        try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[key] = value
-    return options
+    parser.add_argument(
+        "--env-set", nargs="*", default=[], metavar="KEY=VALUE", help="arguments of the task"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
     """Run it."""
-    from sb3_gps.experiment import QUICK, Protocol, run_experiment, write_json
+    require("rich", "matplotlib")
+    from sb3_gps.experiment import (
+        QUICK,
+        Protocol,
+        rewrite,
+        run_experiment,
+        save_policy,
+        write_json,
+    )
+    from sb3_gps.plotting import plot_learning_curve
 
     model, record = run_experiment(
         args.env,
@@ -50,11 +54,16 @@ def main(args: argparse.Namespace) -> int:
         num_conditions=args.conditions,
         n_envs=args.n_envs,
         protocol=QUICK if args.protocol == "quick" else Protocol(),
+        env_kwargs=parse_pairs(args.env_set, "--env-set"),
         progress_bar=True,
+        curve=args.curve,
     )
-    model.save(args.out / "model.zip")
     write_json(args.out / "result.json", record)
-    for split, figures in record["success"].items():
-        print(f"{split:8s} {figures['success']:5.1f} % of {figures['episodes']}")
-    print(f"{record['trials']} trials, {record['seconds']['total']:.0f} s; see {args.out}")
+    plot_learning_curve(record, args.out / "learning_curve.png")
+    if args.policy_only:
+        save_policy(model, args.out / "model.zip")
+    else:
+        rewrite(args.out / "model.zip", model.save)
+    print_success(record)
+    print(f"{record['seconds']['total']:.0f} s; see {args.out}")
     return 0

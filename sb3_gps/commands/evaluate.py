@@ -1,0 +1,63 @@
+"""Load a saved model and measure its success on training, unseen and distractor positions."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from sb3_gps.commands.options import parse_pairs, print_success, require
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``evaluate``."""
+    parser.add_argument("model", type=Path, help="file that GPS.save wrote")
+    parser.add_argument("--env", default="GPS/ShapeCube-v0", help="id of the task")
+    parser.add_argument("--protocol", choices=("full", "quick"), default="full")
+    parser.add_argument("--out", type=Path, help="JSON file to write [only print]")
+    parser.add_argument(
+        "--env-set",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="arguments of the task, such as chamfer=0",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run it."""
+    require("rich")
+    if not args.model.is_file():
+        raise ValueError(f"{args.model} is not a file; python -m sb3_gps train writes one")
+    from sb3_gps import GPS
+    from sb3_gps.experiment import (
+        QUICK,
+        Protocol,
+        evaluate_policy_on_splits,
+        machine,
+        trained_conditions,
+        write_json,
+    )
+
+    protocol = QUICK if args.protocol == "quick" else Protocol()
+    env_kwargs = parse_pairs(args.env_set, "--env-set")
+    model = GPS.load(args.model)
+    begin = time.perf_counter()
+    record = {
+        "model": str(args.model),
+        "env": args.env,
+        "env_kwargs": env_kwargs,
+        "trials": model.trials,
+        "pose_images": model.pose_images_used,
+        "protocol": asdict(protocol),
+        "success": evaluate_policy_on_splits(
+            model, args.env, trained_conditions(model), protocol, progress_bar=True, **env_kwargs
+        ),
+        "seconds": round(time.perf_counter() - begin, 1),
+        "machine": machine(),
+    }
+    if args.out is not None:
+        write_json(args.out, record)
+    print_success(record)
+    return 0

@@ -1,0 +1,86 @@
+"""What several commands share: KEY=VALUE options, optional packages, the table of success."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+
+def require(*packages: str) -> None:
+    """
+    :raises ValueError: when optional packages are missing, before any work is lost
+    """
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"this command needs {', '.join(missing)}: pip install 'sb3-gps[extra]'")
+
+
+def parse_pairs(pairs: Sequence[str], flag: str) -> dict[str, Any]:
+    """``["a=1", "b=x"]`` as {"a": 1, "b": "x"}; values are Python literals or plain strings."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise ValueError(f"{flag} takes KEY=VALUE, got {pair!r}; try {flag} {pair}=1")
+        if key in options:
+            raise ValueError(f"{flag} got {key!r} twice")
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[key] = value
+    return options
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Keywords of ``GPS`` from ``--set``; an augmentation is a dict, as {"shapes": 3}.
+
+    :raises ValueError: not KEY=VALUE, or not a keyword of ``GPS``
+    """
+    from sb3_gps import GPS, Augmentation
+
+    options = parse_pairs(pairs, "--set")
+    given_elsewhere = ("self", "policy", "env", "seed", "_init_setup_model")
+    valid = [name for name in inspect.signature(GPS).parameters if name not in given_elsewhere]
+    for name in options:
+        if name not in valid:
+            close = difflib.get_close_matches(name, valid, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(
+                f"--set {name}: GPS has no such option; {hint}Available: {', '.join(valid)}"
+            )
+    if isinstance(options.get("augmentation"), dict):
+        options["augmentation"] = Augmentation(**options["augmentation"])
+    return options
+
+
+def print_success(record: dict[str, Any]) -> None:
+    """A table of success on each split, with the paper's figures where the task is the paper's."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from sb3_gps.experiment import PAPER, SPLITS
+
+    beside = record["env"] == PAPER["env"]
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("success, %")
+    table.add_column("this run", justify="right")
+    table.add_column("95 % interval", justify="right")
+    table.add_column("episodes", justify="right")
+    if beside:
+        table.add_column("paper (real PR2)", justify="right")
+    for split, words in SPLITS.items():
+        figures = record["success"][split]
+        low, high = figures["interval_95"]
+        row = [words, f"{figures['success']:.1f}", f"{low:.1f} to {high:.1f}"]
+        row.append(str(figures["episodes"]))
+        table.add_row(*row, *([f"{PAPER['success'][split]:.1f}"] if beside else []))
+    table.add_section()
+    counts = [("trials", "trials"), ("pose_images", "pose images")]
+    for key, words in counts:
+        table.add_row(words, str(record[key]), "", "", *([f"{PAPER[key]:,}"] if beside else []))
+    Console().print(table)
