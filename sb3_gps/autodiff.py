@@ -54,6 +54,13 @@ class DifferentiableCost:
             ]
         hessian = th.stack(rows, dim=1)
         shape = t.shape
+        bad = ~(gradient.isfinite().all(dim=1) & hessian.isfinite().all(dim=2).all(dim=1))
+        if bad.any():
+            where = np.argwhere(bad.numpy().reshape(shape))[0].tolist()
+            raise ValueError(
+                f"expected finite derivatives of the cost, got NaN or inf at [condition, sample, "
+                f"step] = {where}; write roots as sqrt(x + 1e-12), or give the cost an `expand`"
+            )
         return (
             value.detach().numpy().reshape(shape),
             gradient.detach().numpy().reshape(*shape, dZ),

@@ -196,8 +196,10 @@ def describe_task(
     blind = bool(optional_attribute(env, "image_on_demand", False))
     read_state: StateReader | None = None
     states = []
+    # Seeded, so that noise of the initial state does not depend on the number of environments.
+    seeded = [s if s.seed is not None else Start(s.options, seed + m) for m, s in enumerate(starts)]
     for first in range(0, len(starts), env.num_envs):
-        chosen = [starts[min(i, len(starts) - 1)] for i in range(first, first + env.num_envs)]
+        chosen = [seeded[min(i, len(starts) - 1)] for i in range(first, first + env.num_envs)]
         observation, infos = reset_episodes(env, [without_image(s) if blind else s for s in chosen])
         if read_state is None:
             read_state = resolve_state(state, env.observation_space, infos[0])
@@ -221,7 +223,8 @@ def describe_task(
         dU=dU,
         blind=blind,
         random_poses=bool(optional_attribute(env, "random_poses", False)),
-        posture=optional_attribute(env, "actuated"),
+        # Its indices are those of the environment's own state.
+        posture=optional_attribute(env, "actuated") if state in (None, "state") else None,
     )
 
 

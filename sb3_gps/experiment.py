@@ -150,12 +150,13 @@ class StudentCurve(BaseCallback):
     def _on_rollout_start(self) -> None:
         model = self.model
         assert isinstance(model, GPS)
-        if model.iteration <= model.blind_iterations:
+        if model.iteration <= max(model.blind_iterations, 1):
             return  # the policy has not been fitted yet
         env = self.make_env()
         train = evaluate_split(model, env, "train", trained_conditions(model))
         unseen = evaluate_split(model, env, "spatial", self.positions, first=self.first)
         env.close()
+        self.logger.record("gps/student_success", train.rate)
         self.rows.append(
             {
                 "trials": model.trials,

@@ -13,6 +13,7 @@ teachers learn the task before the vision does); the policy itself takes over on
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -72,8 +73,70 @@ class GPS(BaseAlgorithm):
     :param policy: "CnnPolicy" or "MultiInputPolicy" (images, with or without vectors), "MlpPolicy"
         (a vector), or a subclass of ``GPSPolicy``
     :param env: environment with a Box action space and a fixed horizon, or its id
-    :param learning_rate: of the student, or a schedule of the remaining progress
-    :param update: "badmm" or "mdgps"
+    M conditions, N samples of each, T steps, actions of dU dimensions. Where no source of a default
+    is named, it was found by trial on ``GPS/ShapeCube-v0`` at 64 x 64 pixels.
+
+    :param learning_rate: of the student (Adam), or a schedule of the remaining progress
+    :param update: how teachers and student are driven to agree: "badmm", with multipliers (Levine
+        et al. 2016, sec. 4), or "mdgps", mirror descent (Montgomery & Levine 2016)
+    :param sampling: who acts in the trials: "teacher", or "student" with its own noise once it is
+        trained (on-policy, Montgomery & Levine 2016)
+    :param step_rule: which actual cost adapts the KL step: the teachers' ("classic") or the
+        student's under the fitted models ("global", Montgomery & Levine 2016)
+    :param iterations: of sampling and improving, in a ``learn()`` without ``total_timesteps``
+    :param teacher_iterations: the first of them train a student of the full state in place of the
+        policy and draw no images, but for the last that the policy's first fit needs; None: half,
+        and 0 where the policy sees no images
+    :param samples_per_condition: N, trials of each condition in an iteration
+    :param inner_iterations: alternations of student and teachers on the same samples
+    :param conditions: M, initial conditions; None: the environment's ``num_conditions``, else 4
+        reset seeds
+    :param horizon: T, steps of an episode; None: ``spec.max_episode_steps``
+    :param state: where the teachers read the full state: a key of info or of the observation, or a
+        callable (observation, info) -> (dX,); None: ``info["state"]``, the observation's "state",
+        or the flat observation itself
+    :param cost: l(x, u, t) on batched torch tensors; None: the environment's ``cost``
+    :param kl_step: bound on KL(p || previous p), nats in a step of time; adapted per condition
+        between 0.05 and 2 times this
+    :param initial_std: of the first controllers' noise, in units of the action
+    :param initial_gains: kp and kd of the first controllers, action per unit of position and of
+        velocity; used where the environment names its ``actuated`` states
+    :param min_eta: floor of the KL's multiplier, in units of cost a nat: without it converged
+        teachers take over-greedy steps
+    :param min_action_std: floor of the teachers' noise in every direction of the action, so that
+        covariances never vanish
+    :param noise_smoothing: deviation of the Gaussian that smooths noise over time, in steps; 0:
+        white noise
+    :param prior: of the dynamics: "pooled" over conditions and neighbouring steps, or the paper's
+        Gaussian "mixture"
+    :param prior_batches: recent iterations that the prior is made of
+    :param prior_strength: of the prior's covariance, in samples
+    :param prior_window: steps to each side that the pooled prior reaches over
+    :param rollback: a condition whose cost exceeds its best by this share of it (and by 2) goes
+        back to its best controller, with half the step
+    :param nu: weight of BADMM's KL between teacher and student, 0.01 as in the paper
+    :param dual_rate: of BADMM's multipliers, 0.1 as in the paper
+    :param adapt_nu: adapt nu in each step of time by its share of the KL, as in the paper
+    :param kl_penalty: False drops BADMM's KL penalty from the teachers: the dual-gradient form
+    :param student_batches: recent iterations that the student is trained on: in older states the
+        newest teachers extrapolate
+    :param trust_radius: a teacher's action counts less where its feedback exceeds this many
+        deviations of its own noise
+    :param head_steps: of the fully connected layers alone, in each student phase
+    :param end_to_end_steps: of the whole network, in each student phase
+    :param last_head_steps: the same for the last fit, after the last iteration
+    :param last_end_to_end_steps: the same for the last fit; both 0: no last fit
+    :param batch_size: images in a step of the network
+    :param pose_images: images of random arm motion for pose pretraining, 0: none (the paper: 1,000)
+    :param pose_steps: of the network on them
+    :param augmentation: random changes of the training images; None: none
+    :param policy_kwargs: for the policy, such as ``net_arch`` or ``features_extractor_kwargs``
+    :param stats_window_size: episodes that ``rollout/`` means are taken over
+    :param tensorboard_log: folder of TensorBoard's files; None: none
+    :param verbose: 0: silent, 1: print the log
+    :param seed: of everything random
+    :param device: of the student's network; the teachers are numpy
+    :raises ValueError: an option without a meaning, or spaces that GPS cannot use
     """
 
     policy_aliases = policy_aliases
@@ -175,6 +238,7 @@ class GPS(BaseAlgorithm):
         self.linearised: LinearGaussianController | None = None
         self.state_policy: GPSPolicy | None = None
         self.blind_iterations = 0
+        self.student_rate = 0.0  # learning rate of the iteration at hand
         self.pose_error_cm: float | None = None
         self.seconds: dict[str, float] = {}  # of each phase
         self.history: list[dict[str, Any]] = []  # a row an iteration
@@ -239,6 +303,7 @@ class GPS(BaseAlgorithm):
             return super().save(path, exclude, include)
         path = Path(path)
         path = path if path.suffix else path.with_suffix(".zip")
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             super().save(temporary, exclude, include)
@@ -307,6 +372,14 @@ class GPS(BaseAlgorithm):
             )
             self.blind_iterations = self._default_blind_iterations(iterations)
         self.teachers.cost = task.cost  # not part of a saved model
+        has = self.teachers.controller.K.shape
+        needs = (task.M, task.horizon, task.dU, task.initial_states.shape[1])
+        if has != needs:
+            raise ValueError(
+                f"this model was trained on (conditions, horizon, dU, dX) = {has}, the environment "
+                f"has {needs}; pass one like the first, or begin with a new GPS"
+            )
+        self._update_current_progress_remaining(self.num_timesteps, total)
         progress = RunProgress(iterations * task.M * self.samples_per_condition, progress_bar)
         scope = {"total_timesteps": total, "callback": callback, "progress": progress}
         callback.on_training_start({**scope, "self": self}, globals())
@@ -348,6 +421,8 @@ class GPS(BaseAlgorithm):
         """Sample, fit the models, and let student and teachers approach each other."""
         assert self.teachers is not None
         teachers = self.teachers
+        # From here, so that a schedule that falls to zero leaves the last iteration something.
+        self.student_rate = self.lr_schedule(self._current_progress_remaining)
         blind = self.iteration < self.blind_iterations
         student = self._state_student(task) if blind else self.policy
         # A policy that has never been fitted must not act: its first fit is in iteration 1, or in
@@ -362,15 +437,10 @@ class GPS(BaseAlgorithm):
         kept = max(self.teacher_options.prior_batches, self.student_batches)
         self.batches = [*self.batches, batch][-kept:]
 
-        linearised = None
-        student_cost = None
+        linearised = self._linearise(student, blind) if on_policy else None
+        judged = self.linearised if self.step_rule == "global" else None
         with self._timed("teachers"):
-            if self.linearised is not None and self.step_rule == "global":
-                student_cost = teachers.cost_of(self.linearised, batch.samples, self.rng)
-        if on_policy:
-            linearised = self._linearise(student, blind)
-        with self._timed("teachers"):
-            observed = teachers.observe(batch.samples, self.rng, student_cost, linearised)
+            observed = teachers.observe(batch.samples, self.rng, judged, linearised)
         loss = float("nan")
         for _ in range(self.inner_iterations if self.iteration > 0 else 1):
             if self.iteration > 0:
@@ -419,11 +489,11 @@ class GPS(BaseAlgorithm):
         """Fit the student once more, longer, to the teachers that are to be believed most."""
         teachers = self.teachers
         assert teachers is not None
-        if not (self.last_head_steps or self.last_end_to_end_steps):
+        recent = self._visible(False)[-self.student_batches :]
+        if not recent or not (self.last_head_steps or self.last_end_to_end_steps):
             return
         final = teachers.final()
         z = marginals(final.dynamics, final.controller, final.initial_state)
-        recent = self._visible(False)[-self.student_batches :]
         with self._timed("student"):
             self._regress(
                 self.policy, recent, False, final.controller, z,
@@ -457,7 +527,7 @@ class GPS(BaseAlgorithm):
                 head_steps=head_steps,
                 end_to_end_steps=end_to_end_steps,
                 batch_size=self.batch_size,
-                learning_rate=self.lr_schedule(self._current_progress_remaining),
+                learning_rate=self.student_rate,
                 augment=None if blind else self.augmentation,
                 rng=self.rng,
                 progress=step,
@@ -499,7 +569,10 @@ class GPS(BaseAlgorithm):
         if on_policy:
             sigma = self.policy.action_covariance.cpu().numpy()
             covariance = np.broadcast_to(sigma, covariance.shape)
-        noise = action_noise(covariance, conditions, self.noise_smoothing, self.rng)
+        # The run's generator moves on with the complete batch: a model that a callback saves in the
+        # middle, like one that was stopped there, then repeats the batch as it was.
+        rng = copy.deepcopy(self.rng)
+        noise = action_noise(covariance, conditions, self.noise_smoothing, rng)
 
         def student(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
             return self.predict(observation, deterministic=True)[0] + noise[episodes, t]
@@ -514,7 +587,7 @@ class GPS(BaseAlgorithm):
             return bool(scope["callback"].on_step())
 
         # A seed of its own makes an episode's noise independent of workers and interruptions.
-        seeds = self.rng.integers(2**31, size=len(conditions))
+        seeds = rng.integers(2**31, size=len(conditions))
         starts = [
             replace(start, seed=int(seed) if start.seed is None else start.seed)
             for start, seed in zip((task.starts[m] for m in conditions), seeds, strict=True)
@@ -537,6 +610,7 @@ class GPS(BaseAlgorithm):
                 f"{error} (iteration {self.iteration + 1}, condition {m})", error.episode
             ) from error
         scope["callback"].on_rollout_end()
+        self.rng = rng
         self.trials += len(starts)
         return episodes
 

@@ -34,7 +34,23 @@ from sb3_gps.environment import Task
 
 @dataclass(frozen=True)
 class TeacherOptions:
-    """How teachers learn; the keywords of ``GPS`` of the same names explain each."""
+    """How teachers learn.
+
+    :param kl_step: bound on the KL of a step of improvement, nats in a step of time
+    :param min_eta: floor of the KL's multiplier, in units of cost a nat
+    :param min_action_std: floor of the action noise in every direction, in units of the action
+    :param prior: of the dynamics, "pooled" or "mixture"
+    :param prior_batches: recent iterations that the prior is made of
+    :param prior_strength: of the prior's covariance, in samples
+    :param prior_window: steps to each side that the pooled prior reaches over
+    :param ridge: added to the variances of [x; u] in the fits; 1e-4 is too much where coordinates
+        are redundant
+    :param min_dynamics_variance: floor of the fitted noise, in units of the state squared
+    :param rollback: share of its best cost by which a condition may get worse before it goes back
+    :param rollback_slack: the same in units of cost, for costs near zero
+    :param max_marginal_std: limit of the states' deviation where costs are predicted, in units of
+        the state: an unstable fit would predict anything
+    """
 
     kl_step: float = 2.0
     min_eta: float = 0.02
@@ -122,13 +138,14 @@ class Teachers:
         self,
         samples: Trajectories,
         rng: np.random.Generator,
-        student_cost: np.ndarray | None = None,
+        student: LinearGaussianController | None = None,
         executed: LinearGaussianController | None = None,
     ) -> Observed:
         """Fit models to new samples, adapt the step, and roll back the conditions that broke.
 
         :param samples: (M, N, T, ...)
-        :param student_cost: (M,) what the student would have cost, for the *global* step rule
+        :param student: for the *global* step rule, the linearised student of the last step, whose
+            cost under the new models is then what that step really gained
         :param executed: the controller that acted, where it was not the teachers' own
         """
         opts = self.options
@@ -152,7 +169,9 @@ class Teachers:
         worse = np.zeros(M, dtype=bool)
         if self.promise is not None and self.best is not None:
             predicted = self.promise.start - self.promise.predicted
-            actual = self.promise.start - (sampled if student_cost is None else student_cost)
+            actual = self.promise.start - (
+                sampled if student is None else self.cost_of(student, fresh, rng)
+            )
             limit = self.best.sampled_cost + opts.rollback * np.abs(self.best.sampled_cost)
             worse = sampled > limit + opts.rollback_slack
             self.multiplier = np.where(
@@ -205,11 +224,10 @@ class Teachers:
         return where(self.promise.predicted < self.best.sampled_cost, newest, self.best)
 
     def cost_of(
-        self, controller: LinearGaussianController, samples: Trajectories, rng: np.random.Generator
+        self, controller: LinearGaussianController, fit: Fit, rng: np.random.Generator
     ) -> np.ndarray:
-        """What a controller would cost under the newest models from these starts, (M,)."""
-        assert self.fit is not None
-        z = marginals(self.fit.dynamics, controller, initial_state(samples))
+        """What a controller would cost under the models of a fit, from its starts, (M,)."""
+        z = marginals(fit.dynamics, controller, fit.initial_state)
         dX = controller.K.shape[-1]
         return expected_cost(self.cost, z, dX, rng, max_std=self.options.max_marginal_std)
 

@@ -57,16 +57,37 @@ def film_episodes(
     return frames, result.success > 0.5
 
 
-def write_video(frames: Sequence[np.ndarray], path: Path) -> Path:
-    """Write an MP4, or a GIF of half the frames where ffmpeg is missing.
+def film_splits(
+    model: BaseAlgorithm,
+    env_id: str,
+    episodes: dict[str, int],
+    first: int = 500,
+    **env_kwargs: Any,
+) -> list[np.ndarray]:
+    """Frames of some episodes of each split.
 
-    :param path: without suffix
+    :param episodes: split -> how many
+    :param first: condition of each split; beyond those that are evaluated
+    """
+    starts = [
+        Start({"split": split, "condition": first + i}, seed=i)
+        for split, count in episodes.items()
+        for i in range(count)
+    ]
+    return film_episodes(model, env_id, starts, **env_kwargs)[0]
+
+
+def write_video(frames: Sequence[np.ndarray], path: Path) -> Path:
+    """Write an MP4, or a GIF of half the frames where that is asked for or ffmpeg is missing.
+
+    :param path: ending in .mp4 or .gif
     :return: the file that was written
     """
     import imageio.v2 as imageio
 
-    if _has_ffmpeg():
-        path = path.with_suffix(".mp4")
+    if path.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"a video must end in .mp4 or .gif, got {path}")
+    if path.suffix == ".mp4" and _has_ffmpeg():
         rewrite(path, lambda name: imageio.mimwrite(name, list(frames), format="FFMPEG", fps=FPS))
     else:
         path = path.with_suffix(".gif")

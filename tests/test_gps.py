@@ -79,7 +79,8 @@ def test_every_rule_learns(rule, prior):
     batch = gps.batches[-1]
     actions = student_actions(gps.policy, batch.observations.reshape(-1, 4))
     teacher = gps.teachers.controller[:, None].mean(batch.samples.X).reshape(-1, 2)
-    assert np.sqrt(np.square(actions - teacher).mean()) < 0.15 * np.sqrt(np.square(teacher).mean())
+    error, scale = (np.sqrt(np.square(a).mean()) for a in (actions - teacher, teacher))
+    assert error < 0.3 * scale
 
 
 @pytest.mark.parametrize("update", ["badmm", "mdgps"])
@@ -135,6 +136,20 @@ def test_the_student_needs_no_state():
     np.testing.assert_array_equal(*paths)
 
 
+def test_a_learning_rate_that_falls_to_zero_still_teaches_at_the_end():
+    gps = model(learning_rate=lambda remaining: 1e-3 * remaining, iterations=4)
+    rates = []
+    original = gps._iterate
+
+    def spy(*args):
+        original(*args)
+        rates.append(gps.student_rate)
+
+    gps._iterate = spy
+    gps.learn()
+    np.testing.assert_allclose(rates, [1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+
+
 # ---------------------------------------------------------------- budget and workers
 
 
@@ -154,8 +169,8 @@ def make_toy(**kwargs):
 def test_the_number_of_workers_does_not_change_the_result(n_envs):
     """With initial-state noise: each episode has a seed of its own."""
     env = DummyVecEnv([make_toy(noise=0.05)] * n_envs)
-    gps = model(env, iterations=2).learn()
-    alone = model(DummyVecEnv([make_toy(noise=0.05)]), iterations=2).learn()
+    gps = model(env, iterations=2, horizon=HORIZON).learn()
+    alone = model(DummyVecEnv([make_toy(noise=0.05)]), iterations=2, horizon=HORIZON).learn()
     assert gps.trials == alone.trials == 2 * M
     assert gps.batches[0].samples.X[:, 0, 0].std(axis=0)[0] > 0
     for a, b in zip(gps.batches, alone.batches, strict=True):
@@ -166,7 +181,7 @@ def test_the_number_of_workers_does_not_change_the_result(n_envs):
 def test_workers_in_processes():
     env = SubprocVecEnv([make_toy()] * 2, start_method="forkserver")
     try:
-        gps = model(env, iterations=2).learn()
+        gps = model(env, iterations=2, horizon=HORIZON).learn()
     finally:
         env.close()
     assert gps.trials == 2 * M
@@ -178,8 +193,8 @@ def test_vec_normalize():
     with pytest.raises(ValueError, match=r"standardises its inputs itself.*norm_obs=False"):
         model(VecNormalize(env))
     normalised = VecNormalize(env, norm_obs=False)
-    gps = model(normalised, iterations=2).learn()
-    plain = model(DummyVecEnv([make_toy()]), iterations=2).learn()
+    gps = model(normalised, iterations=2, horizon=HORIZON).learn()
+    plain = model(DummyVecEnv([make_toy()]), iterations=2, horizon=HORIZON).learn()
     assert_same_weights(gps, plain)  # rewards are not what it learns from
     with pytest.raises(ValueError, match="norm_obs=False"):
         gps.set_env(VecNormalize(env))
@@ -258,13 +273,14 @@ def test_eval_and_checkpoint_callbacks(tmp_path):
     checkpoint = CheckpointCallback(STEPS, str(tmp_path), name_prefix="toy")
     gps = model(iterations=2)
     gps.learn(callback=[evaluate, checkpoint])
-    names = sorted(path.name for path in tmp_path.rglob("*.zip"))
-    assert names == ["best_model.zip", f"toy_{STEPS}_steps.zip", f"toy_{2 * STEPS}_steps.zip"]
+    names = {path.name for path in tmp_path.rglob("*.zip")}
+    assert names == {"best_model.zip", f"toy_{STEPS}_steps.zip", f"toy_{2 * STEPS}_steps.zip"}
     assert np.isfinite(evaluate.last_mean_reward)
     half_way = GPS.load(tmp_path / f"toy_{STEPS}_steps", gym.make("Toy/PointMass-v0"))
     half_way.learn(total_timesteps=STEPS)
 
 
+@pytest.mark.filterwarnings("ignore:rich is experimental")
 def test_progress_bars():
     pytest.importorskip("rich")
     model(iterations=1).learn(progress_bar=True)
@@ -403,12 +419,19 @@ def test_an_environment_whose_cost_is_a_method_can_be_saved(tmp_path):
             return cost(x, u, t)
 
     env = TimeLimit(Unpicklable(), HORIZON)
-    gps = model(env, iterations=2).learn()
+    gps = model(env, iterations=2, horizon=HORIZON).learn()
     gps.save(tmp_path / "a")
     again = GPS.load(tmp_path / "a", env)
     again.learn(total_timesteps=STEPS)
     assert again.teachers.cost.function == env.unwrapped.cost
     env.unwrapped.handle.close()
+
+
+def test_an_environment_of_another_shape_is_refused():
+    gps = model(iterations=1).learn()
+    gps.set_env(gym.make("Toy/PointMass-v0", num_conditions=3))
+    with pytest.raises(ValueError, match=r"\(4, 15, 2, 4\).*\(3, 15, 2, 4\).*new GPS"):
+        gps.learn()
 
 
 def test_set_env_looks_the_task_up_again():
@@ -471,6 +494,22 @@ def test_a_resumed_run_equals_the_uninterrupted_one(case, tmp_path):
         assert all(th.equal(moments[key][name], wanted[key][name]) for name in moments[key])
 
 
+def test_a_checkpoint_in_the_middle_of_a_batch_repeats_it(tmp_path):
+    """What SB3's callback saves is as good a start: the batch it interrupted is sampled again."""
+
+    def make_env():
+        return gym.make("Toy/PointMass-v0", noise=0.05)
+
+    options = dict(last_head_steps=0, last_end_to_end_steps=0)
+    whole = model(make_env(), **options)
+    whole.learn(callback=CheckpointCallback(STEPS + 7, str(tmp_path), name_prefix="toy"))
+    resumed = GPS.load(tmp_path / f"toy_{STEPS + 7}_steps", make_env())
+    assert resumed.iteration == 1
+    resumed.learn(total_timesteps=3 * STEPS)
+    np.testing.assert_equal(resumed.history, whole.history)
+    assert_same_weights(resumed, whole)
+
+
 def test_image_env_without_offers_of_its_own():
     """No blind resets and no random poses: everything is rendered, nothing pretrained."""
 
@@ -478,6 +517,6 @@ def test_image_env_without_offers_of_its_own():
         image_on_demand = False
         random_poses = False
 
-    gps = model(TimeLimit(Plain(), HORIZON), iterations=3).learn()
+    gps = model(TimeLimit(Plain(), HORIZON), iterations=3, horizon=HORIZON).learn()
     assert gps.pose_images_used == 0
     assert all(batch.observations is not None for batch in gps.batches)

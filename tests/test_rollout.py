@@ -40,9 +40,7 @@ def run(env, E=4, actor=spring, horizon=HORIZON, **kwargs):
 @pytest.mark.parametrize("n_envs", [2, 3, 4, 5])
 def test_workers_do_not_matter(n_envs):
     """5 workers for 4 episodes: what fills up the round is not recorded."""
-    alone, together = (
-        run(dummy(n, noise=0.1), horizon=HORIZON, on_step=None) for n in (1, n_envs)
-    )
+    alone, together = (run(dummy(n, noise=0.1), horizon=HORIZON, on_step=None) for n in (1, n_envs))
     for name in ("X", "U", "rewards", "success", "observations"):
         np.testing.assert_array_equal(getattr(alone, name), getattr(together, name))
     assert alone.X.shape == (4, HORIZON, 4)

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from sb3_gps.experiment import Protocol
 
 FILMED = {"spatial": 4, "visual": 4}  # episodes of each split
-# The first unseen positions that are not among those which the figures come from.
-FIRST_FILMED = 500
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +76,7 @@ def run_demo(
     """
     from sb3_gps.experiment import run_experiment, save_policy, write_json
     from sb3_gps.plotting import plot_learning_curve
-    from sb3_gps.rollout import Start
-    from sb3_gps.video import film_episodes, write_video
+    from sb3_gps.video import film_splits, write_video
 
     model, record = run_experiment(
         env_id,
@@ -95,13 +92,8 @@ def run_demo(
     write_json(figures, record)
     picture = out / "learning_curve.png"
     plot_learning_curve(record, picture)
-    starts = [
-        Start({"split": split, "condition": FIRST_FILMED + i}, seed=i)
-        for split, count in filmed.items()
-        for i in range(count)
-    ]
-    frames, _ = film_episodes(model, env_id, starts, init_noise=protocol.init_noise)
-    video = write_video(frames, out / "episodes")
+    frames = film_splits(model, env_id, filmed, init_noise=protocol.init_noise)
+    video = write_video(frames, out / "episodes.mp4")
     return record, {
         model_path: "the policy: GPS.load(...), python -m sb3_gps evaluate ...",
         picture: "cost and success over the trials, and the final success",

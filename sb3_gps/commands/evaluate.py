@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--env", default="GPS/ShapeCube-v0", help="id of the task")
     parser.add_argument("--protocol", choices=("full", "quick"), default="full")
     parser.add_argument("--out", type=Path, help="JSON file to write [only print]")
+    parser.add_argument("--video", type=Path, help="MP4 or GIF of a few episodes to write")
     parser.add_argument(
         "--env-set",
         nargs="*",
@@ -27,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run it."""
-    require("rich")
+    require("rich", *(["imageio"] if args.video else []))
+    if args.video and args.video.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"--video must end in .mp4 or .gif, got {args.video}")
     if not args.model.is_file():
         raise ValueError(f"{args.model} is not a file; python -m sb3_gps train writes one")
     from sb3_gps import GPS
@@ -60,4 +63,10 @@ def main(args: argparse.Namespace) -> int:
     if args.out is not None:
         write_json(args.out, record)
     print_success(record)
+    if args.video:
+        from sb3_gps.commands.demo import FILMED
+        from sb3_gps.video import film_splits, write_video
+
+        env_kwargs = {"init_noise": protocol.init_noise, **env_kwargs}
+        print(write_video(film_splits(model, args.env, FILMED, **env_kwargs), args.video))
     return 0

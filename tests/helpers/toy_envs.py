@@ -34,6 +34,7 @@ class PointMass(gym.Env):
     :param fault: what goes wrong, in condition 1 from step 4 on: "nan_state", "no_state", "short"
     """
 
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
     cost = staticmethod(cost)
     actuated: ClassVar = (np.array([0, 1]), np.array([2, 3]))
 

@@ -1,0 +1,172 @@
+"""Teachers alone: they learn, they keep what they learned, and a step that breaks is undone."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.vec_env import DummyVecEnv
+from toy_envs import HORIZON, PointMass
+
+from sb3_gps.core.badmm import BADMM
+from sb3_gps.core.types import Trajectories
+from sb3_gps.environment import Task, describe_task
+from sb3_gps.exploration import action_noise, teacher_actor
+from sb3_gps.rollout import run_episodes
+from sb3_gps.teachers import TeacherOptions, Teachers, first_controller, initial_state
+
+M = 4
+
+
+class Run:
+    """Teachers on the point mass, one iteration a call."""
+
+    def __init__(self, rng: np.random.Generator, **options) -> None:
+        self.env = DummyVecEnv([lambda: TimeLimit(PointMass(), HORIZON)] * M)
+        self.task: Task = describe_task(
+            self.env, state=None, cost=None, conditions=None, horizon=HORIZON, seed=0
+        )
+        self.rng = rng
+        self.teachers = Teachers(
+            first_controller(self.task), self.task.cost, BADMM(), TeacherOptions(**options)
+        )
+
+    def sample(self, noise: bool = True) -> Trajectories:
+        conditions = np.arange(M)
+        controller = self.teachers.controller
+        offset = action_noise(controller.C, conditions, 2.0, self.rng) if noise else 0.0
+        actor = teacher_actor(controller, conditions, offset)
+        episodes = run_episodes(
+            self.env, self.task.starts, actor, HORIZON, self.task.read_state, False
+        )
+        return episodes.by_condition(M)[0]
+
+    def step(self):
+        observed = self.teachers.observe(self.sample(), self.rng)
+        self.teachers.improve(None, self.rng)
+        return observed
+
+
+@pytest.mark.parametrize("prior", ["pooled", "mixture"])
+def test_they_stay_good_for_forty_iterations(prior, rng):
+    run = Run(rng, prior=prior)
+    costs = [run.step().sampled_cost for _ in range(40)]
+    assert np.isfinite(costs).all()
+    first, late = costs[0], np.array(costs[15:])
+    assert (late < 0.4 * first).all()  # every condition, every iteration: no late breakage
+    assert late[-1].mean() <= 1.05 * late[0].mean()
+    p = run.teachers.controller
+    assert np.linalg.eigvalsh(p.C).min() > 0.999 * run.teachers.options.min_action_std**2
+    assert np.isfinite(p.K).all()
+
+
+def test_promises_are_kept(rng):
+    """The dynamics are linear: what is predicted comes, once the models are good."""
+    run = Run(rng)
+    for _ in range(4):
+        run.step()
+    observed = run.step()
+    np.testing.assert_allclose(
+        observed.predicted_improvement, observed.actual_improvement, atol=1.0
+    )
+    assert observed.held_out_error < 0.05
+
+
+def broken(samples: Trajectories, m: int) -> Trajectories:
+    X = samples.X.copy()
+    X[m] += 5.0
+    return Trajectories(X, samples.U)
+
+
+def test_a_condition_that_breaks_returns_to_its_best(rng):
+    run = Run(rng)
+    for _ in range(4):
+        run.step()
+    teachers = run.teachers
+    best, multiplier = teachers.best, teachers.multiplier.copy()
+    observed = teachers.observe(broken(run.sample(), 2), rng)
+    assert observed.rolled_back.tolist() == [False, False, True, False]
+    assert teachers.multiplier[2] == max(0.5 * multiplier[2], 0.05)
+    np.testing.assert_array_equal(teachers.fit.controller.K[2], best.controller.K[2])
+    np.testing.assert_array_equal(teachers.fit.dynamics.F[2], best.dynamics.F[2])
+    np.testing.assert_array_equal(teachers.fit.cost.H[2], best.cost.H[2])
+    assert teachers.fit.sampled_cost[2] == best.sampled_cost[2]
+    # The others go on from what they have just executed, and the best is not forgotten.
+    np.testing.assert_array_equal(teachers.fit.controller.K[0], teachers.controller.K[0])
+    assert teachers.best.sampled_cost[2] == best.sampled_cost[2]
+    teachers.improve(None, rng)
+    assert run.step().sampled_cost[2] < 1.5 * best.sampled_cost[2]
+
+
+def test_the_step_follows_what_the_student_would_cost(rng):
+    """The global rule: a student that cannot follow makes the teachers slow down."""
+    slow, fast = Run(np.random.default_rng(1)), Run(np.random.default_rng(1))
+    for run in (slow, fast):
+        run.step()
+        samples = run.sample()
+        # A student that does nothing at all, judged in place of the teachers.
+        p = run.teachers.controller
+        idle = replace(p, K=np.zeros_like(p.K), k=np.zeros_like(p.k))
+        run.teachers.observe(samples, run.rng, student=idle if run is slow else None)
+    assert (slow.teachers.multiplier < fast.teachers.multiplier).all()
+    assert (slow.teachers.epsilon < fast.teachers.epsilon).all()
+
+
+def test_cost_of_agrees_with_execution(rng):
+    run = Run(rng)
+    for _ in range(4):
+        run.step()
+    samples = run.sample()
+    run.teachers.observe(samples, rng)
+    executed = np.mean(
+        [run.task.cost.value(s.X, s.U, np.broadcast_to(np.arange(HORIZON), s.X.shape[:3])).sum(-1)
+         for s in (run.sample() for _ in range(20))],
+        axis=0,
+    )[:, 0]  # fmt: skip
+    predicted = run.teachers.cost_of(run.teachers.controller, run.teachers.fit, rng)
+    np.testing.assert_allclose(predicted, executed, rtol=0.15, atol=0.3)
+
+
+def test_final_never_takes_a_promise_that_is_worse(rng):
+    run = Run(rng)
+    for _ in range(3):
+        run.step()
+    teachers = run.teachers
+    final = teachers.final()
+    assert (final.sampled_cost <= teachers.best.sampled_cost).all()
+    newest = teachers.promise.predicted < teachers.best.sampled_cost
+    for m in range(M):
+        source = teachers.controller if newest[m] else teachers.best.controller
+        np.testing.assert_array_equal(final.controller.K[m], source.K[m])
+
+
+def test_first_controller_holds_the_posture(rng):
+    run = Run(rng)
+    p = run.teachers.controller
+    np.testing.assert_allclose(p[:, None].mean(run.task.initial_states[:, None, None]), 0.0)
+    moved = run.task.initial_states + np.array([0.1, 0.0, 0.0, 0.2])
+    np.testing.assert_allclose(
+        p[:, None].mean(np.broadcast_to(moved[:, None, None], (M, 1, HORIZON, 4)))[:, 0, 0],
+        np.tile([-0.1, -0.06], (M, 1)),
+    )
+
+
+def test_initial_state_pools_the_spread(rng):
+    samples = Trajectories(rng.normal(size=(3, 200, 2, 2)), np.zeros((3, 200, 2, 1)))
+    state = initial_state(samples)
+    np.testing.assert_allclose(state.mean, samples.X[:, :, 0].mean(axis=1))
+    np.testing.assert_allclose(state.cov[0], np.eye(2), atol=0.15)
+    np.testing.assert_array_equal(state.cov[0], state.cov[2])
+    alone = initial_state(samples[:, :1])  # one sample: no spread, but still positive definite
+    assert np.linalg.eigvalsh(alone.cov).min() > 0
+
+
+def test_pickling_leaves_the_cost_to_the_environment(rng):
+    run = Run(rng)
+    run.step()
+    copy = pickle.loads(pickle.dumps(run.teachers))
+    assert copy.cost is None and run.teachers.cost is not None
+    np.testing.assert_array_equal(copy.controller.K, run.teachers.controller.K)
