@@ -33,9 +33,9 @@ from sb3_gps.augmentation import Augmentation
 from sb3_gps.autodiff import CostFunction
 from sb3_gps.core.badmm import BADMM
 from sb3_gps.core.duals import UpdateRule
-from sb3_gps.core.lqr import entropy, kl_divergence, marginals
+from sb3_gps.core.lqr import kl_divergence, marginals
 from sb3_gps.core.mirror_descent import MirrorDescent
-from sb3_gps.core.types import Gaussian, LinearGaussianController
+from sb3_gps.core.types import LinearGaussianController
 from sb3_gps.environment import (
     State,
     Task,
@@ -51,15 +51,9 @@ from sb3_gps.policies import GPSPolicy, MlpPolicy, policy_aliases, resolve_polic
 from sb3_gps.pretraining import pretrain_pose
 from sb3_gps.progress import RunProgress
 from sb3_gps.rollout import EpisodeError, Episodes, StopTraining, random_poses, run_episodes
-from sb3_gps.student import (
-    Batch,
-    flatten,
-    linearized_student,
-    set_input_statistics,
-    student_targets,
-)
-from sb3_gps.supervised import fit_student, pooled_covariance, student_actions
-from sb3_gps.teachers import Observed, TeacherOptions, Teachers, first_controller
+from sb3_gps.student import Batch, Student, read_observations, read_state, student_targets
+from sb3_gps.supervised import pooled_covariance
+from sb3_gps.teachers import Fit, Observed, TeacherOptions, Teachers, figures, first_controller
 
 SelfGPS = TypeVar("SelfGPS", bound="GPS")
 
@@ -390,7 +384,7 @@ class GPS(BaseAlgorithm):
                 self._iterate(task, scope)
                 if log_interval and self.iteration % log_interval == 0:
                     self.dump_logs()
-            self._last_fit(task, progress)
+            self._last_fit(progress)
         except StopTraining:
             pass
         finally:
@@ -424,7 +418,7 @@ class GPS(BaseAlgorithm):
         # From here, so that a schedule that falls to zero leaves the last iteration something.
         self.student_rate = self.lr_schedule(self._current_progress_remaining)
         blind = self.iteration < self.blind_iterations
-        student = self._state_student(task) if blind else self.policy
+        student = self._state_student(task) if blind else self._student()
         # A policy that has never been fitted must not act: its first fit is in iteration 1, or in
         # the first one that is not blind.
         fitted = self.iteration > max(1, self.blind_iterations)
@@ -437,122 +431,101 @@ class GPS(BaseAlgorithm):
         kept = max(self.teacher_options.prior_batches, self.student_batches)
         self.batches = [*self.batches, batch][-kept:]
 
-        linearised = self._linearise(student, blind) if on_policy else None
+        linearised = self._linearised(student) if on_policy else None
         judged = self.linearised if self.step_rule == "global" else None
         with self._timed("teachers"):
             observed = teachers.observe(batch.samples, self.rng, judged, linearised)
         loss = float("nan")
         for _ in range(self.inner_iterations if self.iteration > 0 else 1):
             if self.iteration > 0:
-                loss, linearised = self._fit_student(task, student, blind, scope["progress"])
+                steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
+                loss, linearised = self._student_phase(student, steps, scope["progress"])
             with self._timed("teachers"):
                 teachers.improve(linearised, self.rng)
         self.linearised = linearised
         self.iteration += 1
-        self._log(episodes, observed, loss, on_policy)
+        self._record(observed, episodes.success, loss, on_policy)
 
-    def _state_student(self, task: Task) -> GPSPolicy:
+    def _student(self) -> Student:
+        return Student(self.policy, read_observations)
+
+    def _state_student(self, task: Task) -> Student:
         """The small network of the full state that stands in for the policy at first."""
         if self.state_policy is None:
             dX = task.initial_states.shape[1]
             space = spaces.Box(-np.inf, np.inf, (dX,), np.float32)
             self.state_policy = MlpPolicy(space, self.action_space, self.lr_schedule)
-        return self.state_policy
+        return Student(self.state_policy, read_state)
 
-    def _fit_student(
-        self, task: Task, student: GPSPolicy, blind: bool, progress: RunProgress
+    def _student_phase(
+        self, student: Student, steps: tuple[int, int], progress: RunProgress
     ) -> tuple[float, LinearGaussianController]:
-        """A student phase: fit, linearise, and update the duals."""
+        """Fit the student to the teachers, linearise it, and update the duals."""
         teachers = self.teachers
         assert teachers is not None and teachers.fit is not None
-        end_to_end_steps = 0 if blind else self.end_to_end_steps
-        z = marginals(teachers.fit.dynamics, teachers.controller, teachers.fit.initial_state)
-        recent = self._visible(blind)[-self.student_batches :]
+        controller = teachers.controller
         with self._timed("student"):
-            loss = self._regress(
-                student, recent, blind, teachers.controller, z,
-                self.head_steps, end_to_end_steps, progress,
-            )  # fmt: skip
-            precision = np.linalg.inv(teachers.controller.C).reshape(-1, task.dU, task.dU)
-            student.set_action_covariance(
+            loss = self._fit(student, replace(teachers.fit, controller=controller), steps, progress)
+            precision = np.linalg.inv(controller.C).reshape(-1, *controller.C.shape[-2:])
+            student.policy.set_action_covariance(
                 pooled_covariance(precision, floor=teachers.options.min_action_std**2)
             )
-            linearised = self._linearise(student, blind)
-        actions = self._actions(student, recent[-1], blind)
-        kl = kl_divergence(teachers.controller, linearised, z)
+            linearised = self._linearised(student)
+            newest = student.visible(self.batches, 1)[0]
+            actions = student.actions(newest)
+        z = marginals(teachers.fit.dynamics, controller, teachers.fit.initial_state)
         teachers.duals = teachers.rule.update_duals(
-            teachers.duals, recent[-1].samples.X, actions, teachers.controller, kl
+            teachers.duals,
+            newest.samples.X,
+            actions,
+            controller,
+            kl_divergence(controller, linearised, z),
         )
         return loss, linearised
 
-    def _last_fit(self, task: Task, progress: RunProgress) -> None:
+    def _last_fit(self, progress: RunProgress) -> None:
         """Fit the student once more, longer, to the teachers that are to be believed most."""
-        teachers = self.teachers
-        assert teachers is not None
-        recent = self._visible(False)[-self.student_batches :]
-        if not recent or not (self.last_head_steps or self.last_end_to_end_steps):
-            return
-        final = teachers.final()
-        z = marginals(final.dynamics, final.controller, final.initial_state)
-        with self._timed("student"):
-            self._regress(
-                self.policy, recent, False, final.controller, z,
-                self.last_head_steps, self.last_end_to_end_steps, progress,
-            )  # fmt: skip
+        assert self.teachers is not None
+        steps = (self.last_head_steps, self.last_end_to_end_steps)
+        student = self._student()
+        if any(steps) and student.visible(self.batches, 1):
+            with self._timed("student"):
+                self._fit(student, self.teachers.final(), steps, progress)
 
-    def _regress(
-        self,
-        student: GPSPolicy,
-        batches: list[Batch],
-        blind: bool,
-        teacher: LinearGaussianController,
-        z: Gaussian,
-        head_steps: int,
-        end_to_end_steps: int,
-        progress: RunProgress,
+    def _fit(
+        self, student: Student, teacher: Fit, steps: tuple[int, int], progress: RunProgress
     ) -> float:
-        teachers = self.teachers
-        assert teachers is not None
+        """Train on the recent batches under a teacher; the loss at the end."""
+        assert self.teachers is not None
+        batches = student.visible(self.batches, self.student_batches)
+        z = marginals(teacher.dynamics, teacher.controller, teacher.initial_state)
         targets = student_targets(
-            teachers.rule, batches, teacher, teachers.duals, z, self.trust_radius
+            self.teachers.rule,
+            batches,
+            teacher.controller,
+            self.teachers.duals,
+            z,
+            self.trust_radius,
         )
-        inputs = flatten([self._inputs(b, blind) for b in batches])
-        set_input_statistics(student, inputs)
-        self._n_updates += head_steps + end_to_end_steps
-        with progress.phase("student", head_steps + end_to_end_steps) as step:
-            return fit_student(
-                student,
-                inputs,
+        head_steps, end_to_end_steps = steps
+        self._n_updates += sum(steps)
+        with progress.phase("student", sum(steps)) as step:
+            return student.fit(
+                batches,
                 targets,
                 head_steps=head_steps,
                 end_to_end_steps=end_to_end_steps,
                 batch_size=self.batch_size,
                 learning_rate=self.student_rate,
-                augment=None if blind else self.augmentation,
+                augment=self.augmentation,
                 rng=self.rng,
                 progress=step,
             ).loss
 
-    def _visible(self, blind: bool) -> list[Batch]:
-        """The batches that a student can be trained on."""
-        return [b for b in self.batches if blind or b.observations is not None]
-
-    def _inputs(self, batch: Batch, blind: bool) -> Any:
-        return batch.samples.X.astype(np.float32) if blind else batch.observations
-
-    def _actions(self, student: GPSPolicy, batch: Batch, blind: bool) -> np.ndarray:
-        """The student's mean actions on a batch, (M, N, T, dU)."""
-        return student_actions(student, flatten([self._inputs(batch, blind)])).reshape(
-            batch.samples.U.shape
-        )
-
-    def _linearise(self, student: GPSPolicy, blind: bool) -> LinearGaussianController:
+    def _linearised(self, student: Student) -> LinearGaussianController:
         opts = self.teacher_options
-        recent = self._visible(blind)[-self.student_batches :]
-        return linearized_student(
-            recent,
-            [self._actions(student, b, blind) for b in recent],
-            student.action_covariance.double().cpu().numpy(),
+        return student.linearized(
+            student.visible(self.batches, self.student_batches),
             opts.prior_window,
             opts.prior_strength,
             opts.ridge,
@@ -650,29 +623,20 @@ class GPS(BaseAlgorithm):
         finally:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - begin
 
-    def _log(self, episodes: Episodes, observed: Observed, loss: float, on_policy: bool) -> None:
-        teachers = self.teachers
-        assert teachers is not None and teachers.result is not None
+    def _record(
+        self, observed: Observed, success: np.ndarray, loss: float, on_policy: bool
+    ) -> None:
+        """Log an iteration, and keep it in ``history``."""
+        assert self.teachers is not None
         who = "student" if on_policy else "teacher"
         row = {
             "gps/iteration": self.iteration,
             "gps/trials": self.trials,
-            "gps/cost": observed.sampled_cost.mean(),
-            f"gps/{who}_success": episodes.success.mean(),
-            "gps/kl": teachers.result.kl.sum(axis=1).mean(),
-            "gps/kl_met": teachers.result.converged.mean(),
-            "gps/eta": np.exp(np.log(teachers.eta).mean()),
-            "gps/epsilon": teachers.epsilon.mean(),
-            "gps/nu": teachers.duals.nu.mean(),
-            "gps/entropy": entropy(teachers.controller).mean(),
-            "gps/predicted_improvement": observed.predicted_improvement.mean(),
-            "gps/actual_improvement": observed.actual_improvement.mean(),
-            "gps/rolled_back": observed.rolled_back.sum(),
-            "gps/held_out_error": observed.held_out_error,
+            f"gps/{who}_success": float(success.mean()),
+            **figures(self.teachers, observed),
             "train/loss": loss,
             "train/n_updates": self._n_updates,
         }
-        row = {key: float(value) for key, value in row.items()}
         self.history.append({**row, "gps/costs": observed.sampled_cost.tolist()})
         for key, value in row.items():
             if np.isfinite(value):

@@ -8,6 +8,7 @@ such states count less (``trust``), instead of being dropped blindly with their 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from sb3_gps.core.types import (
 from sb3_gps.features import StateExtractor, VisuomotorExtractor, input_statistics
 from sb3_gps.policies import GPSPolicy
 from sb3_gps.rollout import Observation, map_observation
+from sb3_gps.supervised import FitResult, fit_student, student_actions
 
 
 @dataclass
@@ -130,9 +132,47 @@ def linearized_student(
     return linearize_policy(batches[-1].samples.X, actions[-1], covariance, prior, ridge)
 
 
-def set_input_statistics(policy: GPSPolicy, inputs: Observation) -> None:
-    """Standardise the policy's vector inputs by the data it is about to be fitted to."""
-    extractor = policy.features_extractor
-    if not isinstance(extractor, (VisuomotorExtractor, StateExtractor)):
-        return
-    extractor.set_input_statistics(input_statistics(inputs))
+def read_observations(batch: Batch) -> Observation | None:
+    """What the policy sees of a batch; None where nothing was rendered."""
+    return batch.observations
+
+
+def read_state(batch: Batch) -> Observation:
+    """The full state, for the student that stands in for the policy at first."""
+    return batch.samples.X.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Student:
+    """A network of the run, and what it reads of a batch."""
+
+    policy: GPSPolicy
+    read: Callable[[Batch], Observation | None]
+
+    def visible(self, batches: list[Batch], count: int) -> list[Batch]:
+        """The newest ``count`` batches that it can be trained on."""
+        return [b for b in batches if self.read(b) is not None][-count:]
+
+    def actions(self, batch: Batch) -> np.ndarray:
+        """Its mean actions on a batch, (M, N, T, dU)."""
+        actions = student_actions(self.policy, flatten([self.read(batch)]))
+        return actions.reshape(batch.samples.U.shape)
+
+    def linearized(
+        self, batches: list[Batch], window: int, strength: float, ridge: float
+    ) -> LinearGaussianController:
+        """pi(u|x) about the newest of the batches."""
+        covariance = self.policy.action_covariance.double().cpu().numpy()
+        actions = [self.actions(b) for b in batches]
+        return linearized_student(batches, actions, covariance, window, strength, ridge)
+
+    def fit(self, batches: list[Batch], targets: StudentTargets, **options: Any) -> FitResult:
+        """Train it on the targets of the batches; ``options`` as for ``fit_student``.
+
+        Its vector inputs are standardised by the data that it is about to be fitted to.
+        """
+        inputs = flatten([self.read(b) for b in batches])
+        extractor = self.policy.features_extractor
+        if isinstance(extractor, (VisuomotorExtractor, StateExtractor)):
+            extractor.set_input_statistics(input_statistics(inputs))
+        return fit_student(self.policy, inputs, targets, **options)

@@ -17,7 +17,7 @@ from sb3_gps.core.duals import Duals, UpdateRule
 from sb3_gps.core.fitting import fit_dynamics, held_out_error, pooled_prior, transitions
 from sb3_gps.core.gaussian import NormalInverseWishart, floor_eigenvalues
 from sb3_gps.core.initial import pd_controller, random_controller
-from sb3_gps.core.lqr import LQRResult, kl_constrained_lqr, marginals
+from sb3_gps.core.lqr import LQRResult, entropy, kl_constrained_lqr, marginals
 from sb3_gps.core.mixture import fit_mixture, mixture_prior, number_of_clusters
 from sb3_gps.core.step_size import adapt_step
 from sb3_gps.core.types import (
@@ -261,3 +261,23 @@ def first_controller(
     if task.posture is None:
         return random_controller(M, T, task.initial_states.shape[1], task.dU, std)
     return pd_controller(task.initial_states, *task.posture, T, task.dU, *gains, std)
+
+
+def figures(teachers: Teachers, observed: Observed) -> dict[str, float]:
+    """What an iteration is judged by, averaged over conditions, for the log."""
+    result = teachers.result
+    assert result is not None
+    row = {
+        "gps/cost": observed.sampled_cost.mean(),
+        "gps/kl": result.kl.sum(axis=1).mean(),
+        "gps/kl_met": result.converged.mean(),
+        "gps/eta": np.exp(np.log(teachers.eta).mean()),
+        "gps/epsilon": teachers.epsilon.mean(),
+        "gps/nu": teachers.duals.nu.mean(),
+        "gps/entropy": entropy(teachers.controller).mean(),
+        "gps/predicted_improvement": observed.predicted_improvement.mean(),
+        "gps/actual_improvement": observed.actual_improvement.mean(),
+        "gps/rolled_back": observed.rolled_back.sum(),
+        "gps/held_out_error": observed.held_out_error,
+    }
+    return {key: float(value) for key, value in row.items()}
