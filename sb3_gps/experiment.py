@@ -22,6 +22,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 import sb3_gps
+from sb3_gps.augmentation import Augmentation
 from sb3_gps.evaluation import SuccessRate, evaluate_split
 from sb3_gps.gps import GPS
 from sb3_gps.progress import RunProgress
@@ -140,7 +141,7 @@ class StudentCurve(BaseCallback):
 
     def __init__(self, env_id: str, positions: int = 16, first: int = 1000, **env_kwargs: Any):
         super().__init__()
-        self.make_env = lambda: make_vec_env(env_id, n_envs=positions, env_kwargs=env_kwargs)
+        self.env_id, self.env_kwargs = env_id, env_kwargs
         self.positions, self.first = positions, first
         self.rows: list[dict[str, float]] = []
 
@@ -152,8 +153,11 @@ class StudentCurve(BaseCallback):
         assert isinstance(model, GPS)
         if model.iteration <= max(model.blind_iterations, 1):
             return  # the policy has not been fitted yet
-        env = self.make_env()
-        train = evaluate_split(model, env, "train", trained_conditions(model))
+        M = trained_conditions(model)
+        env = make_vec_env(
+            self.env_id, n_envs=self.positions, env_kwargs={**self.env_kwargs, "num_conditions": M}
+        )
+        train = evaluate_split(model, env, "train", M)
         unseen = evaluate_split(model, env, "spatial", self.positions, first=self.first)
         env.close()
         self.logger.record("gps/student_success", train.rate)
@@ -222,19 +226,32 @@ def _finite(value: Any) -> Any:
 
 def save_policy(model: GPS, path: Path) -> None:
     """Save what acts, without the teachers and samples that only further training needs."""
-    rewrite(path, lambda temporary: model.save(temporary, exclude=_TRAINING_ONLY))
+    model.save(path, exclude=_TRAINING_ONLY)
 
 
 def command_line(
-    env_id: str, seed: int, options: dict[str, Any], num_conditions: int | None
+    env_id: str,
+    seed: int,
+    options: dict[str, Any],
+    num_conditions: int | None,
+    n_envs: int = 1,
+    env_kwargs: dict[str, Any] | None = None,
 ) -> str:
-    """The command that repeats a run."""
+    """The command that repeats a run, but for the episodes that it is evaluated on."""
     words = ["python", "-m", "sb3_gps", "train", "--env", env_id, "--seed", str(seed)]
     if num_conditions is not None:
         words += ["--conditions", str(num_conditions)]
-    if options:
-        words += ["--set", *(f"{name}={value}" for name, value in options.items())]
+    if n_envs != 1:
+        words += ["--n-envs", str(n_envs)]
+    for flag, pairs in (("--set", options), ("--env-set", env_kwargs)):
+        if pairs:
+            words += [flag, *(f"{name}={_typed(value)}" for name, value in pairs.items())]
     return shlex.join(words)
+
+
+def _typed(value: Any) -> Any:
+    """A value as a user would type it: an augmentation is a dict there."""
+    return asdict(value) if isinstance(value, Augmentation) else value
 
 
 def run_experiment(
@@ -280,19 +297,19 @@ def run_experiment(
         "seed": seed,
         "num_conditions": M,
         "update": model.update,
-        "command": command_line(env_id, seed, options, num_conditions),
+        "command": command_line(env_id, seed, options, num_conditions, n_envs, env_kwargs),
         "options": plain_options(options),
         "trials": model.trials,
         "env_steps": model.num_timesteps,
         "pose_images": model.pose_images_used,
-        "pose_error_cm": getattr(model, "pose_error_cm", None),
+        "pose_error_cm": model.pose_error_cm,
         "seconds": {
             "training": round(trained - begin, 1),
             "evaluation": round(finished - trained, 1),
             "total": round(finished - begin, 1),
-            **{k: round(v, 1) for k, v in getattr(model, "seconds", {}).items()},
+            **{phase: round(seconds, 1) for phase, seconds in model.seconds.items()},
         },
-        "history": getattr(model, "history", []),
+        "history": model.history,
         **({"curve": follow.rows} if follow else {}),
         "protocol": asdict(protocol),
         "success": figures,

@@ -64,15 +64,15 @@ DEFAULT_AUGMENTATION = Augmentation(shapes=3, colour=0.1)
 class GPS(BaseAlgorithm):
     """Guided policy search (Levine et al. 2016; Montgomery & Levine 2016).
 
-    :param policy: "CnnPolicy" or "MultiInputPolicy" (images, with or without vectors), "MlpPolicy"
-        (a vector), or a subclass of ``GPSPolicy``
-    :param env: environment with a Box action space and a fixed horizon, or its id
     M conditions, N samples of each, T steps, actions of dU dimensions. Where no source of a default
     is named, it was found by trial on ``GPS/ShapeCube-v0`` at 64 x 64 pixels.
 
+    :param policy: "CnnPolicy" or "MultiInputPolicy" (images, with or without vectors), "MlpPolicy"
+        (a vector), or a subclass of ``GPSPolicy``
+    :param env: environment with a Box action space and a fixed horizon, or its id
     :param learning_rate: of the student (Adam), or a schedule of the remaining progress
-    :param update: how teachers and student are driven to agree: "badmm", with multipliers (Levine
-        et al. 2016, sec. 4), or "mdgps", mirror descent (Montgomery & Levine 2016)
+    :param update: how teachers and student are driven to agree: "mdgps", mirror descent (Montgomery
+        & Levine 2016), or "badmm", with multipliers (Levine et al. 2016, sec. 4)
     :param sampling: who acts in the trials: "teacher", or "student" with its own noise once it is
         trained (on-policy, Montgomery & Levine 2016)
     :param step_rule: which actual cost adapts the KL step: the teachers' ("classic") or the
@@ -104,7 +104,8 @@ class GPS(BaseAlgorithm):
     :param prior: of the dynamics: "pooled" over conditions and neighbouring steps, or the paper's
         Gaussian "mixture"
     :param prior_batches: recent iterations that the prior is made of
-    :param prior_strength: of the prior's covariance, in samples
+    :param prior_strength: of the pooled prior's covariance, in samples; the mixture's is 1, as in
+        the paper
     :param prior_window: steps to each side that the pooled prior reaches over
     :param rollback: a condition whose cost exceeds its best by this share of it (and by 2) goes
         back to its best controller, with half the step
@@ -141,7 +142,7 @@ class GPS(BaseAlgorithm):
         policy: str | type[GPSPolicy],
         env: GymEnv | str | None,
         learning_rate: float | Schedule = 1e-3,
-        update: str = "badmm",
+        update: str = "mdgps",
         sampling: str = "teacher",
         step_rule: str = "classic",
         iterations: int = 5,
@@ -224,6 +225,7 @@ class GPS(BaseAlgorithm):
             env = maybe_make_env(env, verbose)
             check_spaces(env.observation_space, env.action_space)
 
+        self.rng = np.random.default_rng(seed)
         self.iteration = 0
         self.trials = 0
         self.pose_images_used = 0
@@ -268,8 +270,6 @@ class GPS(BaseAlgorithm):
 
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
-        if self.iteration == 0:
-            self.rng = np.random.default_rng(self.seed)
         self.set_random_seed(self.seed)
         self.policy = self.policy_class(
             self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
@@ -350,14 +350,22 @@ class GPS(BaseAlgorithm):
         if self.env is None:
             raise ValueError("learn() needs an environment: call set_env(env) first")
         task = self._describe_task()
-        batch_steps = task.M * self.samples_per_condition * task.horizon
+        trials = task.M * self.samples_per_condition  # of one iteration
         iterations = self.iterations
         if total_timesteps is not None:
-            iterations = max(1, round(total_timesteps / batch_steps))
+            iterations = max(1, round(total_timesteps / (trials * task.horizon)))
+        # The last round of an iteration keeps all environments busy, whether needed or not.
+        steps = -(-trials // self.n_envs) * self.n_envs * task.horizon
         total, callback = self._setup_learn(
-            iterations * batch_steps, callback, reset_num_timesteps, tb_log_name
+            iterations * steps, callback, reset_num_timesteps, tb_log_name
         )
         if self.teachers is None:
+            if self.iteration > 0:
+                raise ValueError(
+                    f"this model was saved without its teachers after {self.iteration} iterations, "
+                    "so it can act but not go on learning: load a file that GPS.save wrote without "
+                    "`exclude`, or begin with a new GPS"
+                )
             self.teachers = Teachers(
                 first_controller(task, self.initial_std, self.initial_gains),
                 task.cost,
@@ -374,7 +382,7 @@ class GPS(BaseAlgorithm):
                 f"has {needs}; pass one like the first, or begin with a new GPS"
             )
         self._update_current_progress_remaining(self.num_timesteps, total)
-        progress = RunProgress(iterations * task.M * self.samples_per_condition, progress_bar)
+        progress = RunProgress(iterations * trials, progress_bar)
         scope = {"total_timesteps": total, "callback": callback, "progress": progress}
         callback.on_training_start({**scope, "self": self}, globals())
         try:
@@ -431,7 +439,7 @@ class GPS(BaseAlgorithm):
         kept = max(self.teacher_options.prior_batches, self.student_batches)
         self.batches = [*self.batches, batch][-kept:]
 
-        linearised = self._linearised(student) if on_policy else None
+        linearised = self._linearised(student)[0] if on_policy else None
         judged = self.linearised if self.step_rule == "global" else None
         with self._timed("teachers"):
             observed = teachers.observe(batch.samples, self.rng, judged, linearised)
@@ -470,9 +478,8 @@ class GPS(BaseAlgorithm):
             student.policy.set_action_covariance(
                 pooled_covariance(precision, floor=teachers.options.min_action_std**2)
             )
-            linearised = self._linearised(student)
+            linearised, actions = self._linearised(student)
             newest = student.visible(self.batches, 1)[0]
-            actions = student.actions(newest)
         z = marginals(teachers.fit.dynamics, controller, teachers.fit.initial_state)
         teachers.duals = teachers.rule.update_duals(
             teachers.duals,
@@ -522,7 +529,7 @@ class GPS(BaseAlgorithm):
                 progress=step,
             ).loss
 
-    def _linearised(self, student: Student) -> LinearGaussianController:
+    def _linearised(self, student: Student) -> tuple[LinearGaussianController, np.ndarray]:
         opts = self.teacher_options
         return student.linearized(
             student.visible(self.batches, self.student_batches),
@@ -553,9 +560,12 @@ class GPS(BaseAlgorithm):
         def on_step(locals_: dict[str, Any]) -> bool:
             assert self.env is not None
             self.num_timesteps += self.env.num_envs
-            self._update_info_buffer(locals_["infos"], locals_["dones"])
+            # Environments that repeat an episode to fill the last round are no trials.
+            real = np.flatnonzero(locals_["real"])
+            dones = locals_["dones"][real]
+            self._update_info_buffer([locals_["infos"][i] for i in real], dones)
             self._update_current_progress_remaining(self.num_timesteps, scope["total_timesteps"])
-            scope["progress"].advance(int(locals_["dones"].sum()))
+            scope["progress"].advance(int(dones.sum()))
             scope["callback"].update_locals({**locals_, **scope})
             return bool(scope["callback"].on_step())
 
@@ -592,6 +602,8 @@ class GPS(BaseAlgorithm):
         extractor = self.policy.features_extractor
         if not (self.sees_images and self.pose_images and task.random_poses):
             return
+        if self.pose_error_cm is not None:
+            return  # done before the run was stopped in its first iteration
         if not isinstance(extractor, VisuomotorExtractor):
             return  # a features extractor of the user's own is trained end to end alone
         assert self.env is not None

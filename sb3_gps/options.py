@@ -1,4 +1,4 @@
-"""What the numeric options of ``GPS`` may be, checked before anything is built or simulated."""
+"""What the options of ``GPS`` may be, checked before anything is built or simulated."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ WHOLE = {
     "teacher_iterations": 0,
 }
 OPTIONAL = ("conditions", "horizon", "teacher_iterations")
+FLAGS = ("adapt_nu", "kl_penalty")
 POSITIVE = (
     "learning_rate",
     "kl_step",
@@ -54,6 +55,20 @@ def check_options(options: Mapping[str, Any]) -> None:
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not whole or value < minimum:
             raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+    if 0 < options["pose_images"] < 10:
+        raise ValueError(
+            f"pose_images must be 0 or at least 10 (a tenth is held out), got "
+            f"{options['pose_images']}"
+        )
+    for name in FLAGS:
+        if not isinstance(options[name], (bool, np.bool_)):
+            raise ValueError(f"{name} must be True or False, got {options[name]!r}")
+    augmentation = options["augmentation"]
+    if augmentation is not None and not callable(augmentation):
+        raise ValueError(
+            f"augmentation must be None or a callable such as Augmentation(shapes=3), got "
+            f"{augmentation!r}"
+        )
     for name in POSITIVE:
         value = options[name]
         if name == "learning_rate" and callable(value):  # a schedule

@@ -160,11 +160,12 @@ class Student:
 
     def linearized(
         self, batches: list[Batch], window: int, strength: float, ridge: float
-    ) -> LinearGaussianController:
-        """pi(u|x) about the newest of the batches."""
+    ) -> tuple[LinearGaussianController, np.ndarray]:
+        """pi(u|x) about the newest of the batches, and the mean actions (M, N, T, dU) there."""
         covariance = self.policy.action_covariance.double().cpu().numpy()
         actions = [self.actions(b) for b in batches]
-        return linearized_student(batches, actions, covariance, window, strength, ridge)
+        pi = linearized_student(batches, actions, covariance, window, strength, ridge)
+        return pi, actions[-1]
 
     def fit(self, batches: list[Batch], targets: StudentTargets, **options: Any) -> FitResult:
         """Train it on the targets of the batches; ``options`` as for ``fit_student``.

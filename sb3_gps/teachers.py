@@ -182,6 +182,8 @@ class Teachers:
         better = sampled < (np.inf if self.best is None else self.best.sampled_cost)
         self.best = fresh if self.best is None else where(better, fresh, self.best)
         self.fit = where(worse, self.best, fresh)
+        # The student is fitted before the next step: it must not learn from what just broke.
+        self.controller = where(worse, self.best.controller, self.controller)
         return Observed(sampled, predicted, actual, worse, held_out)
 
     def improve(

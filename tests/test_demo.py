@@ -5,19 +5,32 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3.common.logger import Logger
 
 from sb3_gps import GPS, Augmentation
 from sb3_gps import __main__ as cli
 from sb3_gps.commands import benchmark
 from sb3_gps.commands.demo import run_demo
 from sb3_gps.commands.options import parse_options, parse_pairs
-from sb3_gps.experiment import PAPER, Protocol, rewrite, wilson, write_json
+from sb3_gps.evaluation import SuccessRate
+from sb3_gps.experiment import (
+    PAPER,
+    Protocol,
+    StudentCurve,
+    command_line,
+    rewrite,
+    wilson,
+    write_json,
+)
 from sb3_gps.plotting import plot_success_vs_trials
+from sb3_gps.rollout import Start, reset_episodes
 
 TINY = {
     "iterations": 3,
@@ -86,6 +99,24 @@ def test_the_readme_lists_every_option() -> None:
 
 
 @pytest.mark.gl
+def test_the_curve_reaches_every_training_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than the task has by default."""
+
+    def reset_last(model: Any, env: Any, split: str, positions: int, **_: Any) -> SuccessRate:
+        reset_episodes(env, [Start({"split": split, "condition": positions - 1})] * env.num_envs)
+        return SuccessRate(split, np.ones(positions, bool), np.zeros(positions))
+
+    monkeypatch.setattr("sb3_gps.experiment.evaluate_split", reset_last)
+    model = GPS("CnnPolicy", gym.make("GPS/ShapeCube-v0"))
+    model.set_logger(Logger(folder=None, output_formats=[]))
+    model.iteration, model.history = 2, [{"gps/costs": [0.0] * 40}]
+    curve = StudentCurve("GPS/ShapeCube-v0", positions=2)
+    curve.init_callback(model)
+    curve.on_rollout_start()
+    assert curve.rows == [{"trials": 0, "train": 100.0, "validation": 100.0}]
+
+
+@pytest.mark.gl
 def test_a_policy_that_is_not_trained_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +151,17 @@ def test_wrong_options_say_what_is_right(pairs: list[str], says: str) -> None:
 
 def test_an_augmentation_can_be_typed() -> None:
     assert parse_options(['augmentation={"shapes": 3}'])["augmentation"].shapes == 3
+
+
+def test_the_command_of_a_run_can_be_typed_again() -> None:
+    options = {"update": "mdgps", "augmentation": Augmentation(shapes=2), "initial_gains": (1, 0)}
+    words = shlex.split(command_line("Task-v0", 3, options, 9, 2, {"chamfer": 0}))
+    at = {flag: words.index(flag) for flag in ("--set", "--env-set")}
+    assert words[3 : at["--set"]] == [
+        "train", "--env", "Task-v0", "--seed", "3", "--conditions", "9", "--n-envs", "2",
+    ]  # fmt: skip
+    assert parse_options(words[at["--set"] + 1 : at["--env-set"]]) == options
+    assert parse_pairs(words[at["--env-set"] + 1 :], "--env-set") == {"chamfer": 0}
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

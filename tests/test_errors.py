@@ -58,13 +58,16 @@ BAD = {
     "last_head_steps": WHOLE_FROM_0,
     "last_end_to_end_steps": WHOLE_FROM_0,
     "batch_size": WHOLE_FROM_1,
-    "pose_images": WHOLE_FROM_0,
+    "pose_images": (*WHOLE_FROM_0, 9),
     "pose_steps": WHOLE_FROM_0,
     "stats_window_size": WHOLE_FROM_1,
     "update": ("gps", None),
     "sampling": ("both",),
     "step_rule": ("laplace",),
     "prior": ("none",),
+    "adapt_nu": ("no", 0, None),
+    "kl_penalty": ("no", 1),
+    "augmentation": ("shapes", {"shapes": 3}),
 }
 
 
@@ -76,8 +79,8 @@ def test_bad_values_are_refused_by_the_constructor(name):
             GPS("MlpPolicy", env, **{name: value})
 
 
-def test_every_numeric_keyword_is_covered():
-    others = {"self", "policy", "env", "state", "cost", "adapt_nu", "kl_penalty", "augmentation"}
+def test_every_checked_keyword_is_covered():
+    others = {"self", "policy", "env", "state", "cost"}
     others |= {"policy_kwargs", "tensorboard_log", "verbose", "seed", "device"}
     others |= {"_init_setup_model"}
     assert set(inspect.signature(GPS.__init__).parameters) - others == set(BAD)

@@ -20,6 +20,7 @@ from stable_baselines3.common.callbacks import (
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 from toy_envs import HORIZON, QUICK, SMALL_POLICY, ImagePointMass, PointMass, cost
 
@@ -176,6 +177,23 @@ def test_the_number_of_workers_does_not_change_the_result(n_envs):
     for a, b in zip(gps.batches, alone.batches, strict=True):
         # Nets and controllers see batches of other sizes: equal but for rounding.
         np.testing.assert_allclose(a.samples.X, b.samples.X, atol=1e-6)
+
+
+def test_environments_that_fill_the_last_round_are_no_trials():
+    """Four trials on three environments: two rounds, six episodes, four of them real."""
+    gps = model(DummyVecEnv([lambda: Monitor(make_toy()())] * 3), iterations=2, horizon=HORIZON)
+    remaining = []
+    original = gps._iterate
+
+    def spy(*args):
+        original(*args)
+        remaining.append(gps._current_progress_remaining)
+
+    gps._iterate = spy
+    gps.learn()
+    assert len(gps.ep_info_buffer) == gps.trials == 2 * M
+    assert gps.num_timesteps == 2 * 6 * HORIZON
+    np.testing.assert_allclose(remaining, [0.5, 0.0])  # or a schedule would turn negative
 
 
 def test_workers_in_processes():
@@ -508,6 +526,28 @@ def test_a_checkpoint_in_the_middle_of_a_batch_repeats_it(tmp_path):
     resumed.learn(total_timesteps=3 * STEPS)
     np.testing.assert_equal(resumed.history, whole.history)
     assert_same_weights(resumed, whole)
+
+
+def test_a_run_stopped_in_its_first_iteration_is_pretrained_once(tmp_path):
+    gps = model("ImagePointMass", iterations=3)
+    gps.learn(callback=Recorder(stop_after=7))
+    assert gps.iteration == 0 and gps.pose_images_used == 40
+    gps.save(tmp_path / "a")
+    again = GPS.load(tmp_path / "a", gym.make("Toy/ImagePointMass-v0"))
+    gps.learn(total_timesteps=STEPS)
+    again.learn(total_timesteps=STEPS)
+    assert gps.pose_images_used == again.pose_images_used == 40
+    np.testing.assert_equal(again.history, gps.history)
+    assert_same_weights(again, gps)
+
+
+def test_a_model_without_its_teachers_acts_but_does_not_learn(tmp_path):
+    gps = model(iterations=2).learn()
+    gps.save(tmp_path / "policy", exclude=["teachers", "batches"])
+    alone = GPS.load(tmp_path / "policy", gym.make("Toy/PointMass-v0"))
+    assert_same_weights(alone, gps)
+    with pytest.raises(ValueError, match=r"without its teachers after 2 iterations.*new GPS"):
+        alone.learn()
 
 
 def test_image_env_without_offers_of_its_own():

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trials", type=int, nargs="+", default=[300], choices=sorted(BUDGETS), help="budgets"
     )
-    parser.add_argument("--update", nargs="+", default=["badmm"], choices=("badmm", "mdgps"))
+    parser.add_argument("--update", nargs="+", default=["mdgps"], choices=("badmm", "mdgps"))
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, sharing the cores")
     parser.add_argument("--out", type=Path, default=Path("results/benchmark"))
     parser.add_argument(

@@ -37,14 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run it."""
     require("rich", "matplotlib")
-    from sb3_gps.experiment import (
-        QUICK,
-        Protocol,
-        rewrite,
-        run_experiment,
-        save_policy,
-        write_json,
-    )
+    from sb3_gps.experiment import QUICK, Protocol, run_experiment, save_policy, write_json
     from sb3_gps.plotting import plot_learning_curve
 
     model, record = run_experiment(
@@ -63,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
     if args.policy_only:
         save_policy(model, args.out / "model.zip")
     else:
-        rewrite(args.out / "model.zip", model.save)
+        model.save(args.out / "model.zip")
     print_success(record)
     print(f"{record['seconds']['total']:.0f} s; see {args.out}")
     return 0
