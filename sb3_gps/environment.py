@@ -171,6 +171,7 @@ class Task:
     cost: DifferentiableCost
     initial_states: np.ndarray  # (M, dX)
     dU: int
+    dt: float  # s a step; only the LQR's first gains read it
     blind: bool  # whether episodes can go without images
     random_poses: bool  # whether resets to random poses are offered
     posture: tuple[np.ndarray, np.ndarray] | None  # indices in x: what actions push, its velocity
@@ -221,6 +222,7 @@ def describe_task(
         cost=resolve_cost(cost, env, initial.shape[1], dU),
         initial_states=initial,
         dU=dU,
+        dt=float(optional_attribute(env, "dt", 0.05)),
         blind=blind,
         random_poses=bool(optional_attribute(env, "random_poses", False)),
         # Its indices are those of the environment's own state.

@@ -75,7 +75,7 @@ class GPS(BaseAlgorithm):
         & Levine 2016), or "badmm", with multipliers (Levine et al. 2016, sec. 4)
     :param sampling: who acts in the trials: "teacher", or "student" with its own noise once it is
         trained (on-policy, Montgomery & Levine 2016)
-    :param step_rule: which actual cost adapts the KL step: the teachers' ("classic") or the
+    :param step_rule: which actual cost adapts the KL step: the samples' ("classic") or the
         student's under the fitted models ("global", Montgomery & Levine 2016)
     :param iterations: of sampling and improving, in a ``learn()`` without ``total_timesteps``
     :param teacher_iterations: the first of them train a student of the full state in place of the
@@ -91,14 +91,17 @@ class GPS(BaseAlgorithm):
         or the flat observation itself
     :param cost: l(x, u, t) on batched torch tensors; None: the environment's ``cost``
     :param kl_step: bound on KL(p || previous p), nats in a step of time; adapted per condition
-        between 0.05 and 2 times this
+        between 0.05 and 2 times this. With "mdgps" the previous p is the linearised student, so
+        that each of the ``inner_iterations`` may go this far
     :param initial_std: of the first controllers' noise, in units of the action
     :param initial_gains: kp and kd of the first controllers, action per unit of position and of
-        velocity; used where the environment names its ``actuated`` states
+        velocity, or "lqr" for those of unit masses; used where the environment names its
+        ``actuated`` states
     :param min_eta: floor of the KL's multiplier, in units of cost a nat: without it converged
         teachers take over-greedy steps
     :param min_action_std: floor of the teachers' noise in every direction of the action, so that
         covariances never vanish
+    :param min_dynamics_variance: floor of the fitted dynamics' noise, in units of the state squared
     :param noise_smoothing: deviation of the Gaussian that smooths noise over time, in steps; 0:
         white noise
     :param prior: of the dynamics: "pooled" over conditions and neighbouring steps, or the paper's
@@ -107,8 +110,11 @@ class GPS(BaseAlgorithm):
     :param prior_strength: of the pooled prior's covariance, in samples; the mixture's is 1, as in
         the paper
     :param prior_window: steps to each side that the pooled prior reaches over
-    :param rollback: a condition whose cost exceeds its best by this share of it (and by 2) goes
-        back to its best controller, with half the step
+    :param ridge: added to the variances of [x; u] in the fits: 1e-4 is too much where coordinates
+        of the state are redundant
+    :param rollback: a condition whose cost exceeds its best by this share of it, and by
+        ``rollback_slack``, goes back to its best controller, with half the step
+    :param rollback_slack: in units of cost, for costs near zero
     :param nu: weight of BADMM's KL between teacher and student, 0.01 as in the paper
     :param dual_rate: of BADMM's multipliers, 0.1 as in the paper
     :param adapt_nu: adapt nu in each step of time by its share of the KL, as in the paper
@@ -155,15 +161,18 @@ class GPS(BaseAlgorithm):
         cost: CostFunction | None = None,
         kl_step: float = 2.0,
         initial_std: float = 0.316,
-        initial_gains: tuple[float, float] = (1.0, 0.3),
+        initial_gains: tuple[float, float] | str = (1.0, 0.3),
         min_eta: float = 0.02,
         min_action_std: float = 0.05,
+        min_dynamics_variance: float = 1e-8,
         noise_smoothing: float = 2.0,
         prior: str = "pooled",
         prior_batches: int = 4,
         prior_strength: float = 10.0,
         prior_window: int = 6,
+        ridge: float = 1e-6,
         rollback: float = 0.5,
+        rollback_slack: float = 2.0,
         nu: float = 0.01,
         dual_rate: float = 0.1,
         adapt_nu: bool = False,
@@ -212,6 +221,9 @@ class GPS(BaseAlgorithm):
             prior_strength=prior_strength,
             prior_window=prior_window,
             rollback=rollback,
+            rollback_slack=rollback_slack,
+            ridge=ridge,
+            min_dynamics_variance=min_dynamics_variance,
         )
         check_options(
             {
@@ -441,14 +453,14 @@ class GPS(BaseAlgorithm):
 
         linearised = self._linearised(student)[0] if on_policy else None
         judged = self.linearised if self.step_rule == "global" else None
-        with self._timed("teachers"):
+        with self._timed("teachers"), self._located():
             observed = teachers.observe(batch.samples, self.rng, judged, linearised)
         loss = float("nan")
         for _ in range(self.inner_iterations if self.iteration > 0 else 1):
             if self.iteration > 0:
                 steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
                 loss, linearised = self._student_phase(student, steps, scope["progress"])
-            with self._timed("teachers"):
+            with self._timed("teachers"), self._located():
                 teachers.improve(linearised, self.rng)
         self.linearised = linearised
         self.iteration += 1
@@ -626,6 +638,14 @@ class GPS(BaseAlgorithm):
         self.logger.record("gps/pose_images", self.pose_images_used)
 
     # ---------------------------------------------------------------- reporting
+
+    @contextmanager
+    def _located(self) -> Iterator[None]:
+        """Errors of the numerics know condition and step; the run adds the iteration."""
+        try:
+            yield
+        except (ValueError, np.linalg.LinAlgError) as error:
+            raise ValueError(f"{error} (iteration {self.iteration + 1})") from error
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

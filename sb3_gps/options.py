@@ -32,11 +32,13 @@ POSITIVE = (
     "initial_std",
     "min_eta",
     "min_action_std",
+    "min_dynamics_variance",
+    "ridge",
     "prior_strength",
     "nu",
     "trust_radius",
 )
-NOT_NEGATIVE = ("noise_smoothing", "rollback", "dual_rate")
+NOT_NEGATIVE = ("noise_smoothing", "rollback", "rollback_slack", "dual_rate")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -79,7 +81,10 @@ def check_options(options: Mapping[str, Any]) -> None:
         if not (_finite(options[name]) and options[name] >= 0):
             raise ValueError(f"{name} must be finite and not negative, got {options[name]!r}")
     gains = options["initial_gains"]
-    if not (np.shape(gains) == (2,) and all(_finite(g) and g >= 0 for g in gains)):
+    if isinstance(gains, str):
+        if gains != "lqr":
+            raise ValueError(f"initial_gains must be (kp, kd) or 'lqr', got {gains!r}")
+    elif not (np.shape(gains) == (2,) and all(_finite(g) and g >= 0 for g in gains)):
         raise ValueError(f"initial_gains must be (kp, kd), each at least 0, got {gains!r}")
 
 

@@ -112,7 +112,7 @@ def run_episodes(
     :param on_step: called after each step with the locals that SB3's callbacks read; false stops
     :raises EpisodeLengthError: when an episode is not T steps long
     :raises StopTraining: when ``on_step`` is false
-    :raises NotFiniteError: at the first NaN of a state or an action
+    :raises NotFiniteError: at the first NaN of a state, an observation or an action
     """
     E, n, T = len(starts), env.num_envs, horizon
     low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
@@ -129,6 +129,7 @@ def run_episodes(
             x = _read_states(read_state, observation, infos, t, episodes)
             if X is None:
                 X = np.zeros((E, T, x.shape[1]))
+            _check_observation(observation, t, episodes)
             action = np.clip(actor(observation, x, t, episodes), low, high)
             if not np.isfinite(action).all():
                 bad = episodes[~np.isfinite(action).all(axis=1)][0]
@@ -182,6 +183,19 @@ def _read_states(
             bad,
         )
     return x
+
+
+def _check_observation(observation: Any, t: int, episodes: np.ndarray) -> None:
+    parts = observation if isinstance(observation, dict) else {"observation": observation}
+    for key, value in parts.items():
+        if not np.issubdtype(value.dtype, np.floating):
+            continue
+        finite = np.isfinite(value.reshape(len(value), -1)).all(axis=1)
+        if not finite.all():
+            raise NotFiniteError(
+                f"expected a finite observation, got NaN or infinity in {key!r} at step {t}",
+                episodes[~finite][0],
+            )
 
 
 def _store(

@@ -16,7 +16,7 @@ from sb3_gps.core.costs import CostModel, expand_cost, expected_cost, trajectory
 from sb3_gps.core.duals import Duals, UpdateRule
 from sb3_gps.core.fitting import fit_dynamics, held_out_error, pooled_prior, transitions
 from sb3_gps.core.gaussian import NormalInverseWishart, floor_eigenvalues
-from sb3_gps.core.initial import pd_controller, random_controller
+from sb3_gps.core.initial import double_integrator_gains, pd_controller, random_controller
 from sb3_gps.core.lqr import LQRResult, entropy, kl_constrained_lqr, marginals
 from sb3_gps.core.mixture import fit_mixture, mixture_prior, number_of_clusters
 from sb3_gps.core.step_size import adapt_step
@@ -252,17 +252,19 @@ def initial_state(samples: Trajectories, min_variance: float = 1e-6) -> Gaussian
 
 
 def first_controller(
-    task: Task, std: float = 0.316, gains: tuple[float, float] = (1.0, 0.3)
+    task: Task, std: float = 0.316, gains: tuple[float, float] | str = (1.0, 0.3)
 ) -> LinearGaussianController:
     """Hold the initial posture where the task says what actions push; else noise about zero.
 
     :param std: of the action noise, in units of the action
-    :param gains: kp and kd, action per unit of position and of velocity
+    :param gains: kp and kd, action per unit of position and of velocity; "lqr" for those that
+        would be optimal for unit masses
     """
     M, T = task.M, task.horizon
     if task.posture is None:
         return random_controller(M, T, task.initial_states.shape[1], task.dU, std)
-    return pd_controller(task.initial_states, *task.posture, T, task.dU, *gains, std)
+    kp, kd = double_integrator_gains(task.dt) if isinstance(gains, str) else gains
+    return pd_controller(task.initial_states, *task.posture, T, task.dU, kp, kd, std)
 
 
 def figures(teachers: Teachers, observed: Observed) -> dict[str, float]:

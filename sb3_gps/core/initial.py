@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import solve_discrete_are
 
 from sb3_gps.core.types import LinearGaussianController
 
@@ -37,6 +38,19 @@ def pd_controller(
         k=np.tile(k[:, None], (1, T, 1)),
         C=np.tile(std**2 * np.eye(dU), (M, T, 1, 1)),
     )
+
+
+def double_integrator_gains(dt: float, position_weight: float = 1.0) -> tuple[float, float]:
+    """The gains kp, kd of the stationary LQR of a unit mass: a posture held before it is known.
+
+    min sum_t position_weight q^2 + u^2   s.t.  q' = q + dt v + dt^2/2 u,  v' = v + dt u
+
+    :param dt: s a step, > 0
+    """
+    A, B = np.array([[1.0, dt], [0.0, 1.0]]), np.array([[0.5 * dt**2], [dt]])
+    P = solve_discrete_are(A, B, np.diag([position_weight, 0.0]), np.eye(1))
+    kp, kd = np.linalg.solve(np.eye(1) + B.T @ P @ B, B.T @ P @ A)[0]
+    return float(kp), float(kd)
 
 
 def random_controller(M: int, T: int, dX: int, dU: int, std: float) -> LinearGaussianController:

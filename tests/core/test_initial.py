@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.testing import assert_allclose
 
-from sb3_gps.core.initial import pd_controller, random_controller
+from sb3_gps.core.initial import double_integrator_gains, pd_controller, random_controller
 
 
 def test_pd_controller_pulls_back_to_the_start(rng):
@@ -37,3 +37,13 @@ def test_random_controller_ignores_the_state():
     assert (p.K == 0.0).all()
     assert (p.k == 0.0).all()
     assert_allclose(p.C[1, 2], 0.25 * np.eye(2))
+
+
+def test_double_integrator_gains_are_those_of_the_long_horizon_lqr():
+    dt, T = 0.05, 1500
+    A, B = np.array([[1.0, dt], [0.0, 1.0]]), np.array([[0.5 * dt**2], [dt]])
+    V = np.zeros((2, 2))
+    for _ in range(T):  # plain value iteration, an independent form
+        gain = np.linalg.solve(np.eye(1) + B.T @ V @ B, B.T @ V @ A)
+        V = np.diag([2.0, 0.0]) + A.T @ V @ (A - B @ gain)
+    assert_allclose(double_integrator_gains(dt, position_weight=2.0), gain[0], rtol=1e-6)
