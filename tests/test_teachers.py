@@ -92,6 +92,8 @@ def test_a_condition_that_breaks_returns_to_its_best(rng):
     assert teachers.multiplier[2] == max(0.5 * multiplier[2], 0.05)
     np.testing.assert_array_equal(teachers.fit.controller.K[2], best.controller.K[2])
     np.testing.assert_array_equal(teachers.fit.dynamics.F[2], best.dynamics.F[2])
+    # Nor does the student learn from the controller that broke.
+    np.testing.assert_array_equal(teachers.controller.K[2], best.controller.K[2])
     np.testing.assert_array_equal(teachers.fit.cost.H[2], best.cost.H[2])
     assert teachers.fit.sampled_cost[2] == best.sampled_cost[2]
     # The others go on from what they have just executed, and the best is not forgotten.
@@ -170,3 +172,10 @@ def test_pickling_leaves_the_cost_to_the_environment(rng):
     copy = pickle.loads(pickle.dumps(run.teachers))
     assert copy.cost is None and run.teachers.cost is not None
     np.testing.assert_array_equal(copy.controller.K, run.teachers.controller.K)
+
+
+def test_the_first_controller_takes_the_gains_of_an_lqr():
+    task = Run(np.random.default_rng(0)).task
+    soft, stiff = (first_controller(task, gains=g) for g in ("lqr", (5.0, 1.0)))
+    assert np.abs(soft.K).max() > 0 or task.posture is None
+    assert soft.K.shape == stiff.K.shape
