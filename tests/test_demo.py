@@ -194,8 +194,8 @@ def _record(trials: int, seed: int, rate: float) -> dict[str, Any]:
         "env": PAPER["env"],
         "seed": seed,
         "num_conditions": 36,
-        "update": "badmm",
-        "options": {"update": "badmm", "iterations": 8},
+        "update": "mdgps",
+        "options": {"update": "mdgps", "iterations": 8},
         "command": "python -m sb3_gps train",
         "trials": trials,
         "pose_images": 2000,
@@ -208,7 +208,7 @@ def _record(trials: int, seed: int, rate: float) -> dict[str, Any]:
 
 def test_the_table_has_mean_worst_and_the_paper() -> None:
     lines = benchmark.table([_record(288, 0, 90.0), _record(288, 1, 100.0)]).splitlines()
-    assert "| badmm | 288 | 2000 | 2 | 95.0 ± 5.0 (90.0) |" in lines[2]
+    assert "| mdgps | 288 | 2000 | 2 | 95.0 ± 5.0 (90.0) |" in lines[2]
     assert lines[2].endswith("| 100 |") or lines[2].endswith("| 101 |")
     assert "96.3 | 91.7 | 87.5" in lines[-1]
     assert len({line.count("|") for line in lines}) == 1
@@ -225,7 +225,7 @@ def test_a_benchmark_goes_on_where_it_stopped(
     """All runs are there: nothing is trained, the summary is written."""
     monkeypatch.setattr(benchmark, "BUDGETS", {300: (36, 8)})
     for seed in (0, 1):
-        write_json(tmp_path / f"badmm_300_seed{seed}.json", _record(288, seed, 90.0 + seed))
+        write_json(tmp_path / f"mdgps_300_seed{seed}.json", _record(288, seed, 90.0 + seed))
     argv = ["benchmark", "--out", str(tmp_path), "--seeds", "0", "1"]
     assert cli.main(argv) == 0
     out = capsys.readouterr().out
