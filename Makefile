@@ -53,7 +53,8 @@ gl: $(INSTALLED)  ## check that images can be rendered; as root on Debian/Ubuntu
 	else exit 1; fi
 
 demo: gl  ## train from images on ShapeCube and evaluate; model, curve, video and figures go to OUT
-	$(PY) -m sb3_gps demo --out $(OUT) $(ARGS)
+	# Threads that wait by spinning make a run many times slower where another job has a core.
+	OMP_WAIT_POLICY=passive $(PY) -m sb3_gps demo --out $(OUT) $(ARGS)
 
 test: $(INSTALLED_DEV) gl  ## run the tests
 	$(PY) -m pytest $(ARGS)
