@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from toy_envs import HORIZON, PointMass
 
 from sb3_gps.core.badmm import BADMM
+from sb3_gps.core.initial import double_integrator_gains
 from sb3_gps.core.types import Trajectories
 from sb3_gps.environment import Task, describe_task
 from sb3_gps.exploration import action_noise, teacher_actor
@@ -176,6 +177,8 @@ def test_pickling_leaves_the_cost_to_the_environment(rng):
 
 def test_the_first_controller_takes_the_gains_of_an_lqr():
     task = Run(np.random.default_rng(0)).task
-    soft, stiff = (first_controller(task, gains=g) for g in ("lqr", (5.0, 1.0)))
-    assert np.abs(soft.K).max() > 0 or task.posture is None
-    assert soft.K.shape == stiff.K.shape
+    assert task.posture is not None
+    named = first_controller(task, gains="lqr")
+    given = first_controller(task, gains=double_integrator_gains(task.dt))
+    np.testing.assert_array_equal(named.K, given.K)
+    assert not np.allclose(named.K, first_controller(task).K)
