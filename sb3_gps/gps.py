@@ -5,7 +5,7 @@
             repeat  fit the student to the teachers' actions                  supervised.fit_student
                     linearise it, update the duals                            student, core
                     improve the teachers within a KL bound                    teachers.improve
-    finally fit the student once more, to the best teachers
+    finally fit the student once more, longer                             teachers.final
 
 Student of the first iterations is a small network of the full state (Levine et al. 2016, sec. 5.2:
 teachers learn the task before the vision does); the policy itself takes over once images count.
