@@ -1,7 +1,8 @@
 """The arm that all tasks share: a Gymnasium environment seen by a camera and driven by torques.
 
-A task adds what the arm holds and the fixture that it goes into (`build`), the three points of the
-held object with their targets, a starting configuration, and the geometric rule of success.
+A task adds what the arm holds and the fixture that it goes to (`build`), three points of the held
+object with their targets, the layout of its conditions, a starting configuration, and the geometric
+rule of success.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from gymnasium import spaces
 
 from gps_envs import conditions, rendering
 from gps_envs.costs import ACTION_DIM, STATE_DIM, PointCost
-from gps_envs.distractors import SLOTS, Appearance, add_slots
+from gps_envs.distractors import SLOTS, STRENGTHS, Appearance, prepare
 
 _ARM = Path(__file__).parent / "assets" / "arm.xml"
 _SUBSTEPS = 5  # of 10 ms each
 _RENDER_SIZE = 240  # of render(), whatever the size of the observed image
 _PROPRIO_BOUND = 100.0  # far above what the damped joints reach: checkers object to infinity
-_OPTIONS = ("condition", "split", "target", "image", "random_pose")
+_OPTIONS = ("condition", "split", "target", "grasp", "image", "random_pose")
 _APPEARANCE_STREAM = len(conditions.SPLITS)  # beside the streams of the unseen positions
+GRIP = (0.0975, 0.0, 0.0)  # m, between the fingers, in the hand
 
 Observation = dict[str, np.ndarray]
 
@@ -33,8 +35,10 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
     """Base of the tasks; see `ShapeCubeEnv` for spaces, arguments and reset options.
 
     World frame = robot frame: x ahead, y left, z up, origin on the torso axis at shoulder height.
-    A task's model has a mocap body "target" (the fixture, never rotated) and geoms in the arm's
-    body "hand", whose x axis points along the tool.
+    A task's model has a mocap body "target" (the fixture, never rotated) and geoms in the body
+    "object", which is fixed in the arm's body "hand": between the fingers, turned about the axis
+    from finger to finger (y of the hand) by the angle of the grasp. With a grasp of 0 its axes are
+    those of the hand, whose x axis points along the tool.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
@@ -46,33 +50,45 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
     actuated: ClassVar[tuple[np.ndarray, np.ndarray]] = (np.arange(7), np.arange(7, 14))
     random_poses: ClassVar[bool] = True  # reset(options={"random_pose": True}) is understood
 
-    # What a task says about itself. Lengths in m, in the frame of the hand or of the target.
+    # What a task says about itself. Lengths in m, in the frame of the object or of the target.
     start_angles: ClassVar[np.ndarray]  # (7,)
-    object_points: ClassVar[np.ndarray]  # (3, 3) in the hand
+    object_points: ClassVar[np.ndarray]  # (3, 3) in the object
     goal_points: ClassVar[np.ndarray]  # (3, 3) of the object in place, relative to the target
-    goal_rotation: ClassVar[np.ndarray]  # (3, 3) of the hand in place
+    goal_rotation: ClassVar[np.ndarray]  # (3, 3) of the object in place
+    way_out: ClassVar[np.ndarray]  # (3,) from the place to where the object is free
     target_centre: ClassVar[np.ndarray]  # (3,) of the range of the target, in the world
-    target_half_range: ClassVar[tuple[float, float]]  # x, y
+    layout: ClassVar[conditions.Layout]
+    default_conditions: ClassVar[int] = 25
+    default_cost: ClassVar[PointCost] = PointCost(horizon=horizon)
+    hold: ClassVar[int] = 1  # steps that the object has to be in place
     distractor_area: ClassVar[np.ndarray]  # ((x, y) low, (x, y) high) in the world
     fixture_radius: ClassVar[float]  # kept free of distractors
+    splits: ClassVar[tuple[str, ...]] = conditions.SPLITS
 
     def __init__(
         self,
         *,
         split: str = "train",
         image_size: int = 64,
-        num_conditions: int = 25,
+        num_conditions: int | None = None,
+        visual: str = "medium",
         distractors: int | None = None,
         init_noise: float = 0.0,
         shadows: bool = False,
         render_mode: str | None = None,
         cost: Callable[[Any, Any, Any], Any] | None = None,
     ) -> None:
-        self.split = _check_split(split)
+        self.split = self._check_split(split)
         self.image_size = _check_int("image_size", image_size, 64, _RENDER_SIZE, "pixels")
         self.num_conditions = _check_int(
-            "num_conditions", num_conditions, conditions.MIN_CONDITIONS, conditions.MAX_CONDITIONS
+            "num_conditions",
+            self.default_conditions if num_conditions is None else num_conditions,
+            self.layout.fewest,
+            self.layout.most,
         )
+        if visual not in STRENGTHS:
+            raise ValueError(f"visual {visual!r} does not exist; available: {list(STRENGTHS)}")
+        self.visual = visual
         if distractors is not None:
             distractors = _check_int("distractors", distractors, 0, SLOTS)
         self.distractors = distractors
@@ -90,39 +106,36 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
                 f"cost must be a callable l(x, u, t), got {type(cost).__name__}; "
                 "try gps_envs.PointCost(...)"
             )
-        self.cost = PointCost(horizon=self.horizon) if cost is None else cost
+        self.cost = self.default_cost if cost is None else cost
 
         self.model = self._compile(bool(shadows))
         self.data = mujoco.MjData(self.model)
         self._looks = Appearance(self.model)
-        self._hand = self.model.body("hand").id
+        self._hand, self._object = self.model.body("hand").id, self.model.body("object").id
         self._target = self.model.body("target").mocapid[0]
         self._camera = self.model.camera("scene").id
-        self.data.qpos[:] = self.start_angles
-        self._update_kinematics()
-        self._start_point = self._object_points()[0][0]
-
-        side = self.image_size
-        self.observation_space = spaces.Dict(  # type: ignore[assignment]
-            {
-                "image": spaces.Box(0, 255, (side, side, 3), np.uint8),
-                "proprio": spaces.Box(-_PROPRIO_BOUND, _PROPRIO_BOUND, (STATE_DIM,), np.float32),
-            }
-        )
+        # In the hand, as if every grasp were 0: what the robot knows without seeing.
+        self._hand_points = self.model.body("object").pos + self.object_points
+        self.observation_space = self._make_observation_space()
         self.action_space = spaces.Box(-1.0, 1.0, (ACTION_DIM,), np.float32)
         self._state: np.ndarray | None = None  # x of the last observation
         self._t = 0
+        self._held = 0  # steps in place without a break
         self._blind = False
 
     # ---- what a task defines
 
     def build(self, spec: mujoco.MjSpec) -> None:
-        """Add the held object to the body "hand", and the fixture as a mocap body "target"."""
+        """Add geoms to the body "object", and the fixture as a mocap body "target"."""
         raise NotImplementedError
 
-    def is_success(self) -> bool:
+    def in_place(self) -> bool:
         """Whether the object is in place now, by geometry."""
         raise NotImplementedError
+
+    def stays_in_place(self) -> bool:
+        """A last check, where the episode has ended with the object in place; changes nothing."""
+        return True
 
     # ---- Gymnasium's interface
 
@@ -131,12 +144,13 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
         options = _check_options(options)
-        split = _check_split(options.get("split", self.split))
-        target, index = self._choose_target(split, options)
-        self._t, self._blind = 0, not options.get("image", True)
+        split = self._check_split(options.get("split", self.split))
+        (x, y, grasp), index = self._choose_condition(split, options)
+        self._t, self._held, self._blind = 0, 0, not options.get("image", True)
 
         mujoco.mj_resetData(self.model, self.data)
-        self.data.mocap_pos[self._target] = self.target_centre + np.array([*target, 0.0])
+        self.data.mocap_pos[self._target] = self.target_centre + np.array([x, y, 0.0])
+        self.model.body_quat[self._object] = np.cos(grasp / 2), 0.0, np.sin(grasp / 2), 0.0
         self._decorate(split, index)
         if options.get("random_pose", False):
             self.data.qpos[:] = self._random_angles()
@@ -165,7 +179,7 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
         observation, info = self._observe()
         length = getattr(self.spec, "max_episode_steps", None) or self.horizon
         if self._t == length:
-            info["success"] = info["is_success"]
+            info["success"] = info["is_success"] = info["is_success"] and self.stays_in_place()
         return observation, -cost, False, False, info
 
     def render(self) -> np.ndarray | None:
@@ -182,41 +196,68 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
         mujoco.mj_comPos(self.model, self.data)
         mujoco.mj_comVel(self.model, self.data)
 
-    def _object_points(self) -> tuple[np.ndarray, np.ndarray]:
-        """Positions (3, 3) and velocities (3, 3) of the object's points in the world."""
-        origin = self.data.xpos[self._hand]
-        arms = self.object_points @ self.data.xmat[self._hand].reshape(3, 3).T
+    def in_world(self, points: np.ndarray) -> np.ndarray:
+        """Points (n, 3) of the object in the world."""
+        return self.data.xpos[self._object] + points @ self._rotation().T
+
+    def _rotation(self) -> np.ndarray:
+        """Of the object in the world, (3, 3)."""
+        return self.data.xmat[self._object].reshape(3, 3)
+
+    def _moving_points(self, body: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and velocities in the world of points (3, 3) that are fixed in a body."""
+        arms = points @ self.data.xmat[body].reshape(3, 3).T
         velocity = np.empty(6)  # angular, linear
-        body = mujoco.mjtObj.mjOBJ_XBODY
-        mujoco.mj_objectVelocity(self.model, self.data, body, self._hand, velocity, 0)
+        kind = mujoco.mjtObj.mjOBJ_XBODY
+        mujoco.mj_objectVelocity(self.model, self.data, kind, body, velocity, 0)
         wx, wy, wz = velocity[:3]
         spin = np.array([[0.0, -wz, wy], [wz, 0.0, -wx], [-wy, wx, 0.0]])
-        return origin + arms, velocity[3:] + arms @ spin.T
+        return self.data.xpos[body] + arms, velocity[3:] + arms @ spin.T
 
     def _observe(self) -> tuple[Observation, dict[str, Any]]:
-        points, velocities = self._object_points()
+        points, velocities = self._moving_points(self._object, self.object_points)
         target = self.data.mocap_pos[self._target]
-        joints = [self.data.qpos, self.data.qvel]
         error = points - (target + self.goal_points)
-        self._state = np.concatenate([*joints, error.ravel(), velocities.ravel()])
-        proprio = np.concatenate([*joints, points.ravel(), velocities.ravel()])
+        self._held = self._held + 1 if self.in_place() else 0
+        self._state = np.concatenate(
+            [self.data.qpos, self.data.qvel, error.ravel(), velocities.ravel()]
+        )
+        info = {
+            "state": self._state.copy(),
+            "pose": np.concatenate([target, points.ravel()]).astype(np.float32),
+            "is_success": self._held >= self.hold,
+        }
+        return self._make_observation(), info
+
+    def _make_observation_space(self) -> spaces.Space:
+        side = self.image_size
+        return spaces.Dict(
+            {
+                "image": spaces.Box(0, 255, (side, side, 3), np.uint8),
+                "proprio": spaces.Box(-_PROPRIO_BOUND, _PROPRIO_BOUND, (STATE_DIM,), np.float32),
+            }
+        )
+
+    def _make_observation(self) -> Observation:
         side = self.image_size
         if self._blind:
             image = np.zeros((side, side, 3), np.uint8)
         else:
             image = rendering.render(self.model, self.data, self._camera, side)
-        info = {
-            "state": self._state.copy(),
-            "pose": np.concatenate([target, points.ravel()]).astype(np.float32),
-            "is_success": bool(self.is_success()),
-        }
-        return {"image": image, "proprio": proprio.astype(np.float32)}, info
+        points, velocities = self._moving_points(self._hand, self._hand_points)
+        proprio = [self.data.qpos, self.data.qvel, points.ravel(), velocities.ravel()]
+        return {"image": image, "proprio": np.concatenate(proprio).astype(np.float32)}
 
     # ---- how an episode starts
 
-    def _choose_target(self, split: str, options: dict[str, Any]) -> tuple[np.ndarray, int]:
-        """(x, y) from the centre of the range, and the number that seeds the looks."""
-        half = self.target_half_range
+    def _check_split(self, split: Any) -> str:
+        if split not in self.splits:
+            raise ValueError(f"split {split!r} does not exist; available: {list(self.splits)}")
+        return split
+
+    def _choose_condition(self, split: str, options: dict[str, Any]) -> tuple[np.ndarray, int]:
+        """(x, y, grasp), x and y from the centre of the range, and the number of the looks."""
+        half, grasps = self.layout.half, self.layout.grasps
         index = options.get("condition")
         if index is None:
             several = self.num_conditions if split == "train" else 2**31 - 1
@@ -224,55 +265,80 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
         else:
             top = self.num_conditions - 1 if split == "train" else None
             index = _check_int(f'options["condition"] of split "{split}"', index, 0, top)
+        anywhere = options.get("random_pose", False) and "condition" not in options
+        if anywhere:
+            chosen = np.array([*self.np_random.uniform(-1, 1, 2) * half, grasps[0]])
+            if len(grasps) > 1:
+                chosen[2] = grasps[self.np_random.integers(len(grasps))]
+        elif split == "train":
+            chosen = self.layout.training[index].copy()
+        else:
+            chosen = self.layout.unseen(split, index)
         if "target" in options:
-            return _check_target(options["target"], half), index
-        if options.get("random_pose", False) and "condition" not in options:
-            return self.np_random.uniform(-1, 1, 2) * half, index
-        if split == "train":
-            return conditions.training_positions(half)[index], index
-        return conditions.unseen_position(split, index, half), index
+            chosen[:2] = _check_target(options["target"], half)
+        if "grasp" in options:
+            chosen[2] = _check_grasp(options["grasp"], grasps)
+        return chosen, index
 
     def _decorate(self, split: str, index: int) -> None:
         self._looks.restore(self.model)
         rng = np.random.default_rng([_APPEARANCE_STREAM, index])
+        strength = STRENGTHS[self.visual]
         if split == "visual":
-            self._looks.recolour(self.model, rng)
+            self._looks.recolour(self.model, rng, strength)
         count = self.distractors
         if count is None:
-            count = int(rng.integers(2, 5)) if split == "visual" else 0
+            count = int(rng.integers(*strength.objects)) if split == "visual" else 0
         x, y, _ = self.data.mocap_pos[self._target]
+        fixture = (x, y, self.fixture_radius)
         self._looks.place(
-            self.model, self.data, rng, count, (x, y, self.fixture_radius), self.distractor_area
+            self.model, self.data, rng, count, strength, fixture, self.distractor_area
         )
 
     def _random_angles(self) -> np.ndarray:
-        """A configuration (7,) somewhere on the object's way from the start into the fixture.
+        """A configuration (7,) somewhere on the object's way from the start to its place.
 
-        A quarter of them are inside or just above the fixture and nearly aligned; the others spread
-        along the straight way, wider towards the start. The elbow varies with where the search for
-        the joint angles begins.
+        The elbow varies with where the search for the joint angles begins.
         """
         rng = self.np_random
-        goal = self.data.mocap_pos[self._target] + self.goal_points[0]
-        way, up = self._start_point - goal, np.array([0.0, 0.0, 1.0])
+        self.data.qpos[:] = self.start_angles
+        self._update_kinematics()
+        start = self.in_world(self.object_points[:1])[0], self._rotation().copy()
+        goal = self.data.mocap_pos[self._target] + self.goal_points[0], self.goal_rotation
         for _ in range(20):
-            if rng.random() < 0.25:
-                point, spread, tilt = goal + rng.uniform(0.0, 0.08) * up, 0.002, 0.01
-            else:
-                part = rng.uniform(0.15, 1.1)
-                point, spread, tilt = goal + part * way, 0.01 + 0.04 * part, 0.15
-            point = point + rng.normal(0.0, spread, 3)
-            turn = _rotation(rng.normal(0.0, tilt, 3))
+            point, rotation = self.random_placement(start, goal, rng)
             begin = self.start_angles + rng.normal(0.0, 0.2, ACTION_DIM)
-            angles = self._inverse_kinematics(begin, point, turn @ self.goal_rotation)
+            angles = self._inverse_kinematics(begin, point, rotation)
             if angles is not None and self._is_free(angles):
                 return angles
         return self.start_angles.copy()
 
+    def random_placement(
+        self,
+        start: tuple[np.ndarray, np.ndarray],
+        goal: tuple[np.ndarray, np.ndarray],
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Somewhere on the way from `start` to `goal`, both (point (3,), rotation (3, 3)).
+
+        A quarter are in place or just outside and nearly aligned; the others spread along the
+        straight way, wider towards the start.
+        """
+        if rng.random() < 0.25:
+            part, spread, tilt = 0.0, 0.002, 0.01
+            point = goal[0] + rng.uniform() * self.way_out
+        else:
+            part = rng.uniform(0.15, 1.1)
+            spread, tilt = 0.01 + 0.04 * part, 0.15
+            point = goal[0] + part * (start[0] - goal[0])
+        point = point + rng.normal(0.0, spread, 3)
+        turn = turned(rng.normal(0.0, tilt, 3))
+        return point, turn @ between(goal[1], start[1], part)
+
     def _inverse_kinematics(
         self, angles: np.ndarray, point: np.ndarray, rotation: np.ndarray, tolerance: float = 1e-3
     ) -> np.ndarray | None:
-        """Joint angles (7,) that bring the object's first point and the hand's rotation there.
+        """Joint angles (7,) that bring the object's first point and its rotation there.
 
         Damped least squares from `angles`; None where 50 steps don't reach it within the limits.
 
@@ -284,19 +350,16 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
         low = np.where(limited, model.jnt_range[:, 0] + 0.02, -np.inf)
         high = np.where(limited, model.jnt_range[:, 1] - 0.02, np.inf)
         angles = np.clip(angles, low, high)
-        quaternion = np.empty(4)
         for _ in range(50):
             data.qpos[:] = angles
             mujoco.mj_kinematics(model, data)
             mujoco.mj_comPos(model, data)
-            hand = data.xmat[self._hand].reshape(3, 3)
-            here = data.xpos[self._hand] + hand @ self.object_points[0]
+            here = self.in_world(self.object_points[:1])[0]
             error[:3] = point - here
-            mujoco.mju_mat2Quat(quaternion, (rotation @ hand.T).ravel())
-            mujoco.mju_quat2Vel(error[3:], quaternion, 1.0)
+            error[3:] = rotation_vector(rotation @ self._rotation().T)
             if np.abs(error).max() < tolerance:
                 return angles
-            mujoco.mj_jac(model, data, jacobian[:3], jacobian[3:], here, self._hand)
+            mujoco.mj_jac(model, data, jacobian[:3], jacobian[3:], here, self._object)
             step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-4 * np.eye(6), error)
             angles = np.clip(angles + step * min(1.0, 0.3 / np.abs(step).max()), low, high)
         return None
@@ -311,20 +374,37 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
 
     def _compile(self, shadows: bool) -> mujoco.MjModel:
         spec = mujoco.MjSpec.from_file(str(_ARM))
+        spec.body("hand").add_body(name="object", pos=GRIP)
         self.build(spec)
-        add_slots(spec)
+        prepare(spec)
         if shadows:
             spec.visual.quality.shadowsize = 1024
             spec.light("lamp").castshadow = True
         return spec.compile()
 
 
-def _rotation(vector: np.ndarray) -> np.ndarray:
+# ---- rotations
+
+
+def turned(vector: np.ndarray) -> np.ndarray:
     """(3, 3) of a rotation vector (3,) in rad."""
     quaternion, matrix = np.array([1.0, 0.0, 0.0, 0.0]), np.empty(9)
     mujoco.mju_quatIntegrate(quaternion, vector, 1.0)
     mujoco.mju_quat2Mat(matrix, quaternion)
     return matrix.reshape(3, 3)
+
+
+def rotation_vector(matrix: np.ndarray) -> np.ndarray:
+    """(3,) in rad of a rotation (3, 3)."""
+    quaternion, vector = np.empty(4), np.empty(3)
+    mujoco.mju_mat2Quat(quaternion, matrix.ravel())
+    mujoco.mju_quat2Vel(vector, quaternion, 1.0)
+    return vector
+
+
+def between(a: np.ndarray, b: np.ndarray, part: float) -> np.ndarray:
+    """The rotation (3, 3) at a part of the way from a to b."""
+    return turned(part * rotation_vector(b @ a.T)) @ a
 
 
 # ---- checks of what a user gives
@@ -342,12 +422,6 @@ def _check_int(name: str, value: Any, low: int, high: int | None, unit: str = ""
             f"{name} must be an integer {bounds}{unit and ' '}{unit}, got {value!r}; try {low}"
         )
     return int(value)
-
-
-def _check_split(split: Any) -> str:
-    if split not in conditions.SPLITS:
-        raise ValueError(f"split {split!r} does not exist; available: {list(conditions.SPLITS)}")
-    return split
 
 
 def _check_options(options: dict[str, Any] | None) -> dict[str, Any]:
@@ -368,3 +442,11 @@ def _check_target(target: Any, half: tuple[float, float]) -> np.ndarray:
             f"|x| <= {half[0]} and |y| <= {half[1]}, got {target!r}; try [0.0, 0.0]"
         )
     return xy
+
+
+def _check_grasp(grasp: Any, grasps: tuple[float, ...]) -> float:
+    if not (_is_number(grasp) and grasps[0] - 1e-9 <= grasp <= grasps[-1] + 1e-9):
+        raise ValueError(
+            f'options["grasp"] must be an angle from {grasps[0]} to {grasps[-1]} rad, got {grasp!r}'
+        )
+    return float(grasp)

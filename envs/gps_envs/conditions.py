@@ -1,51 +1,98 @@
-"""Where the target stands: training positions on a lattice, unseen ones anywhere in the range.
+"""Where the target stands and how the object is held: training conditions and unseen ones.
 
-Positions are (x, y) in metres from the centre of a rectangle of half-sides `half` (m). They depend
-on nothing but the split and the index, so that every run is trained and tested on the same ones.
+A condition is (x, y, grasp): metres from the centre of a rectangle of half-sides `half`, and the
+angle in rad by which the object is turned in the hand. Conditions depend on nothing but the task's
+layout, the split and the index, so that every run is trained and tested on the same ones.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 import numpy as np
 
 SPLITS = ("train", "spatial", "visual")
-MIN_CONDITIONS, MAX_CONDITIONS = 9, 81
 UNSEEN_DISTANCE = 0.005  # m, from an unseen position to every possible training position
+_CORNERS = ((-1, -1), (1, 1), (-1, 1), (1, -1))
+GRID_3X3 = (*_CORNERS, (0, -1), (0, 1), (-1, 0), (1, 0), (0, 0))
+CORNERS_AND_CENTRE = (*_CORNERS, (0, 0))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The conditions of a task.
+
+    :param half: half-sides of the range of positions along x and y, in m
+    :param first: the paper's positions, in units of `half`
+    :param points: of the lattice of training positions along x and y
+    :param grasps: the angles at which the object is held, in rad
+    """
+
+    half: tuple[float, float]
+    first: tuple[tuple[float, float], ...] = GRID_3X3
+    points: tuple[int, int] = (9, 9)
+    grasps: tuple[float, ...] = (0.0,)
+
+    @property
+    def fewest(self) -> int:
+        """The paper's number of conditions, which every training set contains."""
+        return len(self.first) * len(self.grasps)
+
+    @property
+    def most(self) -> int:
+        """The number of possible training conditions."""
+        return self.points[0] * self.points[1] * len(self.grasps)
+
+    @property
+    def training(self) -> np.ndarray:
+        """All nested training conditions, (most, 3): the first n are those of n conditions."""
+        return _nested(self)
+
+    def unseen(self, split: str, index: int) -> np.ndarray:
+        """Condition (3,) number `index` of a test split, away from every training position.
+
+        Positions are uniform over what is farther than `UNSEEN_DISTANCE` from the lattice.
+        """
+        rng = np.random.default_rng([SPLITS.index(split), index])
+        while True:
+            position = rng.uniform(-1, 1, 2) * self.half
+            gaps = np.linalg.norm(self.training[:, :2] - position, axis=1)
+            if gaps.min() >= UNSEEN_DISTANCE:
+                return np.array([*position, self.grasps[rng.integers(len(self.grasps))]])
 
 
 @cache
-def training_positions(half: tuple[float, float]) -> np.ndarray:
-    """The 81 nested training positions (81, 2): the first n are those of n conditions.
+def _nested(layout: Layout) -> np.ndarray:
+    """At first the paper's positions with every grasp; then always the farthest from all before.
 
-    The first nine are the paper's 3 x 3 grid (corners, middles of the edges, centre). Each further
-    one is the point of a regular 9 x 9 lattice that is farthest from all before it, measured with
-    the range scaled to a square, so that 25 give the 5 x 5 grid. Of equally far points a mirror
-    image of the last one goes first, which keeps the layout close to symmetric at every n.
+    Distances are measured with the ranges of x, y and the grasp scaled to a cube, so that 25
+    conditions with one grasp give the 5 x 5 grid. Of equally far conditions a mirror image of the
+    last one goes first, which keeps the layout close to symmetric at every n.
     """
-    axis = np.linspace(-1, 1, 9)
-    lattice = np.array([(x, y) for x in axis for y in axis])
-    chosen = [(-1, -1), (1, 1), (-1, 1), (1, -1), (0, -1), (0, 1), (-1, 0), (1, 0), (0, 0)]
-    while len(chosen) < MAX_CONDITIONS:
-        distance = np.linalg.norm(lattice[:, None] - np.array(chosen), axis=-1)  # (81, chosen)
+    axes = [_axis(n) for n in (*layout.points, len(layout.grasps))]
+    lattice = np.array(list(product(*axes)))
+    chosen = [(*position, grasp) for position in layout.first for grasp in axes[2]]
+    while len(chosen) < layout.most:
+        distance = np.linalg.norm(lattice[:, None] - np.array(chosen), axis=-1)  # (most, chosen)
         nearest = distance.min(axis=1).round(9)
         ties = lattice[nearest == nearest.max()]
-        x, y = chosen[-1]
-        mirrored = [p for p in [(-x, -y), (-x, y), (x, -y)] if (ties == p).all(axis=1).any()]
+        mirrored = [
+            point
+            for signs in product((-1, 1), repeat=3)
+            if (ties == (point := tuple(np.multiply(signs, chosen[-1])))).all(axis=1).any()
+        ]
         # Without a mirror image: the tie with the largest sum of distances, hence an outer one.
         spread = np.linalg.norm(ties[:, None] - np.array(chosen), axis=-1).sum(axis=1).round(9)
         chosen.append(mirrored[0] if mirrored else tuple(ties[spread.argmax()]))
-    positions = np.array(chosen) * half
-    positions.flags.writeable = False
-    return positions
+    conditions = np.array(chosen)
+    conditions[:, :2] *= layout.half
+    conditions[:, 2] = np.interp(conditions[:, 2], axes[2], layout.grasps)
+    conditions.flags.writeable = False
+    return conditions
 
 
-def unseen_position(split: str, index: int, half: tuple[float, float]) -> np.ndarray:
-    """Position (2,) number `index` of a test split, uniform over what is not near the lattice."""
-    rng = np.random.default_rng([SPLITS.index(split), index])
-    while True:
-        position = rng.uniform(-1, 1, 2) * half
-        gaps = np.linalg.norm(training_positions(half) - position, axis=1)
-        if gaps.min() >= UNSEEN_DISTANCE:
-            return position
+def _axis(n: int) -> np.ndarray:
+    """n points from -1 to 1; a single one lies in the middle."""
+    return np.linspace(-1, 1, n) if n > 1 else np.zeros(1)

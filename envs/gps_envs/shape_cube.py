@@ -9,12 +9,13 @@ import mujoco
 import numpy as np
 
 from gps_envs.base import ArmEnv
+from gps_envs.conditions import Layout
 
 # Lengths in m. The frame of the target: origin in the middle of the hole, in the plane of the rim.
 HOLE, DEPTH = 0.0215, 0.060  # half-width, depth
 SIZE, HEIGHT = 0.060, 0.080  # half-width and height of the cube
 BLOCK, LENGTH = 0.018, 0.080  # half-width and length of the block
-BOTTOM = 0.180  # of the block, along the hand's x axis
+BOTTOM = 0.0825  # of the block, along the object's x axis
 SEATED = 0.045  # depth of the block's bottom in place
 MAX_CHAMFER = 0.020
 RED, BLUE, YELLOW, DARK = (
@@ -99,7 +100,7 @@ class ShapeCubeEnv(ArmEnv):
     |---|---|---|
     | `train` | condition m of `num_conditions` lattice points | as built |
     | `spatial` | condition i: a fixed unseen point anywhere in the range | as built |
-    | `visual` | condition i: another stream of unseen points | 2 to 4 objects, colours, light |
+    | `visual` | condition i: another stream of unseen points | objects, colours, light, texture |
 
     The training positions are nested, and the first nine are the paper's 3 x 3 grid. Unseen points
     are uniform but for 5 mm around each of the 81 possible training positions. What the visual
@@ -133,8 +134,9 @@ class ShapeCubeEnv(ArmEnv):
     |---|---|---|
     | `split` | `"train"` | `"train"`, `"spatial"` or `"visual"` |
     | `image_size` | 64 | pixels, 64 to 240 |
-    | `num_conditions` | 25 | training positions, 9 to 81 |
+    | `num_conditions` | None | training positions, 9 to 81; None: 25 |
     | `chamfer` | 0.012 | width and height of the chamfer in m, 0 to 0.02; 0 is the hard version |
+    | `visual` | `"medium"` | strength of the visual split: `"mild"`, `"medium"`, `"strong"` |
     | `distractors` | None | number of objects on the table, 0 to 8; None: the split's own |
     | `init_noise` | 0.0 | standard deviation of the starting joint angles in rad |
     | `shadows` | False | draw shadows (20 times slower on a CPU) |
@@ -152,8 +154,9 @@ class ShapeCubeEnv(ArmEnv):
     )
     goal_rotation: ClassVar = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
     goal_points: ClassVar = (object_points - [BOTTOM, 0, 0]) @ goal_rotation.T - [0, 0, SEATED]
+    way_out: ClassVar = np.array([0.0, 0.0, 0.08])
     target_centre: ClassVar = np.array([0.62, 0.0, -0.35])
-    target_half_range: ClassVar = (0.08, 0.05)
+    layout: ClassVar = Layout(half=(0.08, 0.05))
     distractor_area: ClassVar = np.array([[0.44, -0.2], [0.78, 0.16]])
     fixture_radius: ClassVar = 0.09
     _corners: ClassVar = np.array(
@@ -164,8 +167,9 @@ class ShapeCubeEnv(ArmEnv):
         self,
         split: str = "train",
         image_size: int = 64,
-        num_conditions: int = 25,
+        num_conditions: int | None = None,
         chamfer: float = 0.012,
+        visual: str = "medium",
         distractors: int | None = None,
         init_noise: float = 0.0,
         shadows: bool = False,
@@ -183,6 +187,7 @@ class ShapeCubeEnv(ArmEnv):
             split=split,
             image_size=image_size,
             num_conditions=num_conditions,
+            visual=visual,
             distractors=distractors,
             init_noise=init_noise,
             shadows=shadows,
@@ -193,7 +198,7 @@ class ShapeCubeEnv(ArmEnv):
     def build(self, spec: mujoco.MjSpec) -> None:
         box = mujoco.mjtGeom.mjGEOM_BOX
         block_pos, block_size = [BOTTOM - LENGTH / 2, 0, 0], [LENGTH / 2, BLOCK, BLOCK]
-        spec.body("hand").add_geom(
+        spec.body("object").add_geom(
             spec.find_default("held"), name="block", type=box, pos=block_pos, size=block_size,
             rgba=RED,
         )  # fmt: skip
@@ -222,8 +227,7 @@ class ShapeCubeEnv(ArmEnv):
                           size=[half[1], half[0], half[2]], quat=[cos, sin, 0, 0],
                           rgba=YELLOW)  # fmt: skip
 
-    def is_success(self) -> bool:
-        corners = self._corners @ self.data.xmat[self._hand].reshape(3, 3).T
-        corners += self.data.xpos[self._hand] - self.data.mocap_pos[self._target]
+    def in_place(self) -> bool:
+        corners = self.in_world(self._corners) - self.data.mocap_pos[self._target]
         below = (corners[:, 2] < -self.chamfer).all()
         return bool(below and (np.abs(corners[:, :2]) < HOLE + SLACK).all())

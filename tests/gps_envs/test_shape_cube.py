@@ -27,18 +27,18 @@ def env():
 def insert(env: ShapeCubeEnv, offset=(0.0, 0.0), **options) -> dict:
     """One episode of a scripted controller: over the hole (plus an offset in m), then down."""
     _, info = env.reset(options={**BLIND, **options})
-    model, data, hand = env.model, env.data, env.model.body("hand").id
+    model, data, body = env.model, env.data, env.model.body("object").id
     hole = info["pose"][:3] + np.array([*offset, -SEATED])
     jacobian, error, quaternion = np.empty((6, 7)), np.empty(6), np.empty(4)
     for _ in range(100):
-        rotation = data.xmat[hand].reshape(3, 3)
-        bottom = data.xpos[hand] + rotation @ env.object_points[0]
+        rotation = data.xmat[body].reshape(3, 3)
+        bottom = env.in_world(env.object_points[:1])[0]
         away = np.hypot(*(bottom - hole)[:2]) > 0.006 and bottom[2] > hole[2] + SEATED
         goal = hole + np.array([0, 0, 0.08 if away else 0])
         error[:3] = np.clip(goal - bottom, -0.05, 0.05)
         mujoco.mju_mat2Quat(quaternion, (env.goal_rotation @ rotation.T).ravel())
         mujoco.mju_quat2Vel(error[3:], quaternion, 1.0)
-        mujoco.mj_jac(model, data, jacobian[:3], jacobian[3:], bottom, hand)
+        mujoco.mj_jac(model, data, jacobian[:3], jacobian[3:], bottom, body)
         velocity = 6 * np.linalg.pinv(jacobian) @ error
         torque = model.dof_damping * (1.6 * velocity - 0.6 * data.qvel)
         action = np.clip(torque / model.actuator_gear[:, 0], -1, 1)
@@ -85,7 +85,7 @@ def test_success_is_one_sided_geometry(depth, aside, success):
     angles = env._inverse_kinematics(env.start_angles, place, env.goal_rotation, tolerance=1e-5)
     env.data.qpos[:] = angles
     env._update_kinematics()
-    assert env.is_success() is success
+    assert env.in_place() is success
 
 
 def test_state_velocities_and_relation_to_proprio(env):
@@ -103,7 +103,7 @@ def test_state_velocities_and_relation_to_proprio(env):
     for sign in (1, -1):  # the same configuration moved along its own velocity
         task.data.qpos[:] = x[:7] + sign * h * x[7:14]
         task._update_kinematics()
-        points.append(task._object_points()[0].ravel())
+        points.append(task.in_world(task.object_points).ravel())
     assert np.abs(x[23:]).max() > 0.05
     assert x[23:] == pytest.approx((points[0] - points[1]) / (2 * h), abs=1e-6)
 
