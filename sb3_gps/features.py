@@ -9,7 +9,7 @@ and is replaced by its mean position (sum_ij s_cij x_ij, sum_ij s_cij y_ij), wit
 and y along the height, both in [-1, 1]. The points are concatenated with the standardised vectors
 of the observation (joint angles, velocities).
 
-Both extractors work with any algorithm of Stable-Baselines3 through ``features_extractor_class``.
+All extractors work with any algorithm of Stable-Baselines3 through ``features_extractor_class``.
 """
 
 from __future__ import annotations
@@ -172,12 +172,115 @@ class StateExtractor(_StandardisedExtractor):
         return self.vector_features(observations)
 
 
-class VisuomotorExtractor(_StandardisedExtractor):
+class ImageExtractor(_StandardisedExtractor):
+    """Convolutions over every image and a head that turns their maps into a vector; then vectors.
+
+    The features are those of each image in the order of the space, then the standardised vectors
+    in the order of the space. Images arrive channels-first and scaled to [0, 1], as
+    Stable-Baselines3 delivers them. Subclasses say what the head is (``_make_head``).
+
+    :param observation_space: an image Box (C, H, W), or a Dict of such images and vectors.
+    :param filters: filters of each convolution.
+    :param kernel_sizes: kernel size of each convolution, without padding.
+    :param strides: stride of each convolution.
+    :param precision: of the convolutions: "float32", "bf16", or "auto", which is bf16 where the
+        processor has instructions for it (2 to 3 times faster there) and float32 elsewhere.
+    :param normalized_image: accept float images that are scaled already (with SB3's
+        ``normalize_images=False``); every Box of three dimensions is then an image.
+    :param pooling: max-pooling (kernel 3, stride 2) after each of the first ``pooling``
+        convolutions.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        filters: Sequence[int] = (32, 32, 32),
+        kernel_sizes: Sequence[int] = (7, 5, 5),
+        strides: Sequence[int] = (2, 2, 1),
+        precision: Precision = "auto",
+        normalized_image: bool = False,
+        pooling: int = 0,
+    ) -> None:
+        if not len(filters) == len(kernel_sizes) == len(strides) > 0:
+            raise ValueError(
+                "filters, kernel_sizes and strides must be of one length, got "
+                f"{len(filters)}, {len(kernel_sizes)} and {len(strides)}"
+            )
+        if precision not in ("auto", "float32", "bf16"):
+            raise ValueError(
+                f"precision '{precision}' does not exist. Available names: auto, float32, bf16"
+            )
+        images, vectors = split_space(observation_space, normalized_image)
+        vector_dim = sum(get_flattened_obs_dim(space) for space in vectors.values())
+        super().__init__(observation_space, max(vector_dim, 1), vectors)
+        self.precision = precision
+        self.convolutions, self.heads = nn.ModuleDict(), nn.ModuleDict()
+        self.image_dim = 0  # of the features of all images
+        for key, space in images.items():
+            if not is_image_space_channels_first(space):
+                raise ValueError(
+                    f"image '{key}' must be channels-first (C, H, W), got {space.shape}: wrap the "
+                    "environment in VecTransposeImage, as SB3's algorithms do by themselves"
+                )
+            layers: list[nn.Module] = []
+            channels, *size = space.shape
+            for i, (width, kernel, stride) in enumerate(
+                zip(filters, kernel_sizes, strides, strict=True)
+            ):
+                layers += [nn.Conv2d(channels, width, kernel, stride), nn.ReLU(inplace=True)]
+                channels, size = width, [(n - kernel) // stride + 1 for n in size]
+                if i < pooling:
+                    layers.append(nn.MaxPool2d(3, 2))
+                    size = [(n - 3) // 2 + 1 for n in size]
+                if min(size) < 1:
+                    raise ValueError(
+                        f"image '{key}' of shape {space.shape} is too small for kernel sizes "
+                        f"{tuple(kernel_sizes)} with strides {tuple(strides)}"
+                    )
+            self.convolutions[key] = nn.Sequential(*layers)
+            self.heads[key], dim = self._make_head((channels, size[0], size[1]))
+            self.image_dim += dim
+        self._features_dim = self.image_dim + vector_dim  # known only now: heads are modules
+
+    def _make_head(self, shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
+        """What follows the last convolution, whose maps are (C, H, W), and its features' number.
+
+        It may return (B, ...) of any shape with that many numbers.
+        """
+        raise NotImplementedError
+
+    def image_features(self, observations: TensorObs) -> th.Tensor:
+        """Features of the images, (B, image_dim).
+
+        :param observations: (B, C, H, W) in [0, 1], or a dict with such entries.
+        """
+        parts = _parts(observations)
+        return th.cat([self._look(key, parts[key]) for key in self.convolutions], dim=1)
+
+    def forward(self, observations: TensorObs) -> th.Tensor:
+        """
+        :param observations: batch of observations, images scaled to [0, 1].
+        :return: (B, features_dim).
+        """
+        features = [self.image_features(observations)] if len(self.convolutions) else []
+        if self.vector_dims:
+            features.append(self.vector_features(observations))
+        return th.cat(features, dim=1)
+
+    def _look(self, key: str, images: th.Tensor) -> th.Tensor:
+        # Centred: otherwise every filter starts dominated by the mean brightness, and the same
+        # pretraining ends with a quarter more error in the pose.
+        centred = (images - 0.5).contiguous(memory_format=th.channels_last)
+        bf16 = self.precision == "bf16" or (self.precision == "auto" and _fast_bf16(images.device))
+        with th.autocast(images.device.type, dtype=th.bfloat16, enabled=bf16):
+            responses = self.convolutions[key](centred)
+        return self.heads[key](responses.float()).flatten(1)
+
+
+class VisuomotorExtractor(ImageExtractor):
     """Feature points of every image, then every vector standardised (Levine et al. 2016, fig. 2).
 
-    The features are [x_1, y_1, x_2, y_2, ...] of each image in the order of the space, then the
-    vectors in the order of the space. Images arrive channels-first and scaled to [0, 1], as
-    Stable-Baselines3 delivers them.
+    The features of an image are [x_1, y_1, x_2, y_2, ...], in [-1, 1].
 
     :param observation_space: an image Box (C, H, W), or a Dict of such images and vectors.
     :param filters: filters of each convolution; the last is the number of points of an image.
@@ -187,10 +290,8 @@ class VisuomotorExtractor(_StandardisedExtractor):
         and its points tell the pose no worse.
     :param temperature: of the spatial softmax.
     :param learnable_temperature: train the temperature with the network.
-    :param precision: of the convolutions: "float32", "bf16", or "auto", which is bf16 where the
-        processor has instructions for it (2 to 3 times faster there) and float32 elsewhere.
-    :param normalized_image: accept float images that are scaled already (with SB3's
-        ``normalize_images=False``); every Box of three dimensions is then an image.
+    :param precision: as of ``ImageExtractor``.
+    :param normalized_image: as of ``ImageExtractor``.
     """
 
     def __init__(
@@ -204,73 +305,14 @@ class VisuomotorExtractor(_StandardisedExtractor):
         precision: Precision = "auto",
         normalized_image: bool = False,
     ) -> None:
-        if not len(filters) == len(kernel_sizes) == len(strides) > 0:
-            raise ValueError(
-                "filters, kernel_sizes and strides must be of one length, got "
-                f"{len(filters)}, {len(kernel_sizes)} and {len(strides)}"
-            )
-        if precision not in ("auto", "float32", "bf16"):
-            raise ValueError(
-                f"precision '{precision}' does not exist. Available names: auto, float32, bf16"
-            )
-        images, vectors = split_space(observation_space, normalized_image)
-        vector_dim = sum(get_flattened_obs_dim(space) for space in vectors.values())
-        super().__init__(observation_space, 2 * filters[-1] * len(images) + vector_dim, vectors)
-        self.precision = precision
-        convolutions, points = {}, {}
-        for key, space in images.items():
-            if not is_image_space_channels_first(space):
-                raise ValueError(
-                    f"image '{key}' must be channels-first (C, H, W), got {space.shape}: wrap the "
-                    "environment in VecTransposeImage, as SB3's algorithms do by themselves"
-                )
-            layers: list[nn.Module] = []
-            channels, *size = space.shape
-            for width, kernel, stride in zip(filters, kernel_sizes, strides, strict=True):
-                layers += [nn.Conv2d(channels, width, kernel, stride), nn.ReLU(inplace=True)]
-                channels, size = width, [(n - kernel) // stride + 1 for n in size]
-                if min(size) < 1:
-                    raise ValueError(
-                        f"image '{key}' of shape {space.shape} is too small for kernel sizes "
-                        f"{tuple(kernel_sizes)} with strides {tuple(strides)}"
-                    )
-            convolutions[key] = nn.Sequential(*layers)
-            points[key] = SpatialSoftmax(
-                (channels, size[0], size[1]),
-                temperature=temperature,
-                learnable_temperature=learnable_temperature,
-            )
-        self.num_points = filters[-1] * len(images)
-        self.convolutions = nn.ModuleDict(convolutions)
-        self.points = nn.ModuleDict(points)
+        self._softmax = dict(temperature=temperature, learnable_temperature=learnable_temperature)
+        super().__init__(
+            observation_space, filters, kernel_sizes, strides, precision, normalized_image
+        )
 
-    def image_features(self, observations: TensorObs) -> th.Tensor:
-        """Feature points of the images, (B, images * 2 * filters[-1]), in [-1, 1].
-
-        :param observations: (B, C, H, W) in [0, 1], or a dict with such entries.
-        """
-        parts = _parts(observations)
-        points = [self._points(key, parts[key]) for key in self.convolutions]
-        return th.cat(points, dim=1)
-
-    def forward(self, observations: TensorObs) -> th.Tensor:
-        """
-        :param observations: batch of observations, images scaled to [0, 1].
-        :return: (B, features_dim).
-        """
-        features = [self.image_features(observations)] if len(self.convolutions) else []
-        if self.vector_dims:
-            features.append(self.vector_features(observations))
-        return th.cat(features, dim=1)
-
-    def _points(self, key: str, images: th.Tensor) -> th.Tensor:
-        # Centred: otherwise every filter starts dominated by the mean brightness, and the same
-        # pretraining ends with a quarter more error in the pose.
-        centred = (images - 0.5).contiguous(memory_format=th.channels_last)
-        bf16 = self.precision == "bf16" or (self.precision == "auto" and _fast_bf16(images.device))
-        with th.autocast(images.device.type, dtype=th.bfloat16, enabled=bf16):
-            responses = self.convolutions[key](centred)
-        return self.points[key](responses).flatten(1)
+    def _make_head(self, shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
+        points = SpatialSoftmax(shape, **self._softmax)  # type: ignore[arg-type]
+        return points, 2 * points.num_kp
 
 
 def split_space(

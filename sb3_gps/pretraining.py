@@ -1,8 +1,8 @@
 """Pose pretraining of the convolutions (Levine et al. 2016, sec. 5.3).
 
-Convolutions + feature points + one linear layer regress the pose of target and arm on images of
-random motion. Only the convolutions are kept: they then look at what matters from the first
-student on.
+Convolutions + feature points (or another head) + one linear layer regress the pose of target and
+arm on images of random motion. The student starts from these convolutions: it then looks at what
+matters from the first fit on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch as th
 from torch import nn
 
-from sb3_gps.features import SINGLE, Observations, VisuomotorExtractor
+from sb3_gps.features import SINGLE, ImageExtractor, Observations
 from sb3_gps.supervised import (
     Augment,
     Progress,
@@ -33,11 +33,52 @@ class PoseResult:
     error_cm_by_point: np.ndarray  # (d/3,) of each 3-vector
     images: int  # in all, held-out ones included
     seconds: float
-    readout: nn.Linear  # feature points -> pose in metres
+    estimator: PoseEstimator
+
+
+@dataclass(frozen=True, eq=False)
+class PoseEstimator:
+    """The pose that an extractor and one linear layer tell from images.
+
+    :param extractor: a trained image extractor
+    :param readout: features of its images -> pose in metres
+    """
+
+    extractor: ImageExtractor
+    readout: nn.Linear
+
+    def __call__(self, observations: Observations, batch_size: int = 256) -> np.ndarray:
+        """The poses in metres, (n, d) float64.
+
+        :param observations: as for ``pretrain_pose``
+        """
+        images = _as_tensors(self.extractor, observations)
+        n = len(next(iter(images.values())))
+        self.extractor.eval()
+        with th.no_grad():
+            predicted = [
+                self.forward({key: value[i : i + batch_size] for key, value in images.items()})
+                for i in range(0, n, batch_size)
+            ]
+        return th.cat(predicted).cpu().double().numpy()
+
+    def errors_cm(self, observations: Observations, poses: np.ndarray) -> np.ndarray:
+        """Euclidean error of each 3-vector of a pose, (n, d/3)."""
+        difference = self(observations) - poses
+        return 100.0 * np.linalg.norm(difference.reshape(len(poses), -1, 3), axis=2)
+
+    def forward(self, images: dict[str, th.Tensor]) -> th.Tensor:
+        """(B, d) of images (B, C, H, W), uint8 or in [0, 1], with gradients."""
+        device = self.readout.weight.device
+        scaled = {
+            key: value.to(device).float() / (255.0 if value.dtype == th.uint8 else 1.0)
+            for key, value in images.items()
+        }
+        return self.readout(self.extractor.image_features(scaled))
 
 
 def pretrain_pose(
-    extractor: VisuomotorExtractor,
+    extractor: ImageExtractor,
     observations: Observations,
     poses: np.ndarray,
     *,
@@ -74,27 +115,20 @@ def pretrain_pose(
     bad = first_non_finite(poses)
     if bad is not None:
         raise ValueError(f"poses is not finite at index {bad}: {poses[bad]}")
-    images = _images(extractor, observations)
-    check_observations(images, n)
+    data = _as_tensors(extractor, observations)
+    check_observations({key: value.numpy() for key, value in data.items()}, n)
 
     start = time.perf_counter()
     generator = th.Generator().manual_seed(int(rng.integers(2**63)))
     held_out, training = th.from_numpy(rng.permutation(n)).split([n // 10, n - n // 10])
-    data = {key: th.from_numpy(np.ascontiguousarray(value)) for key, value in images.items()}
     device = next(extractor.parameters()).device
     mean, std = poses.mean(axis=0), poses.std(axis=0)
     std[std < 1e-6] = 1.0  # a coordinate that never changes: nothing to learn, no division by 0
     labels = th.from_numpy((poses - mean) / std).float()
 
-    def points(batch: dict[str, th.Tensor]) -> th.Tensor:
-        scaled = {
-            key: value.to(device).float() / (255.0 if value.dtype == th.uint8 else 1.0)
-            for key, value in batch.items()
-        }
-        return extractor.image_features(scaled)
-
-    weights = [*extractor.convolutions.parameters(), *extractor.points.parameters()]
-    readout = nn.Linear(extractor.num_points * 2, d).to(device)
+    weights = [*extractor.convolutions.parameters(), *extractor.heads.parameters()]
+    readout = nn.Linear(extractor.image_dim, d).to(device)
+    estimator = PoseEstimator(extractor, readout)
     optimizer = th.optim.Adam([*weights, *readout.parameters()], lr=learning_rate, fused=True)
     extractor.train()
     for step, index in enumerate(batches(len(training), batch_size, steps, generator)):
@@ -104,7 +138,7 @@ def pretrain_pose(
         batch = {key: value[chosen] for key, value in data.items()}
         if augment is not None:
             batch = {key: augment(value, generator) for key, value in batch.items()}
-        loss = (readout(points(batch)) - labels[chosen].to(device)).square().mean()
+        loss = (estimator.forward(batch) - labels[chosen].to(device)).square().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -118,19 +152,15 @@ def pretrain_pose(
         scale, offset = th.from_numpy(std).float(), th.from_numpy(mean).float()
         readout.weight.mul_(scale[:, None].to(device))
         readout.bias.mul_(scale.to(device)).add_(offset.to(device))
-        predicted = th.cat(
-            [
-                readout(points({key: value[index] for key, value in data.items()})).cpu()
-                for index in held_out.split(256)
-            ]
-        )
-    errors = (predicted.double() - th.from_numpy(poses)[held_out]).unflatten(1, (-1, 3)).norm(dim=2)
-    by_point = 100.0 * errors.mean(dim=0).numpy()
-    return PoseResult(float(by_point.mean()), by_point, n, time.perf_counter() - start, readout)
+    errors = estimator.errors_cm(
+        {key: value[held_out].numpy() for key, value in data.items()}, poses[held_out.numpy()]
+    )
+    by_point = errors.mean(axis=0)
+    return PoseResult(float(by_point.mean()), by_point, n, time.perf_counter() - start, estimator)
 
 
-def _images(extractor: VisuomotorExtractor, observations: Observations) -> dict[str, np.ndarray]:
-    """The extractor's images among the observations."""
+def _as_tensors(extractor: ImageExtractor, observations: Observations) -> dict[str, th.Tensor]:
+    """The extractor's images among the observations, (n, C, H, W) each."""
     keys = list(extractor.convolutions)
     if not keys:
         raise ValueError("the extractor has no convolutions: there is no image to train on")
@@ -138,4 +168,4 @@ def _images(extractor: VisuomotorExtractor, observations: Observations) -> dict[
     missing = [key for key in keys if key not in parts]
     if missing:
         raise ValueError(f"observations lack the images {missing}, got {list(parts)}")
-    return {key: parts[key] for key in keys}
+    return {key: th.from_numpy(np.ascontiguousarray(parts[key])) for key in keys}

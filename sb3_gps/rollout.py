@@ -212,7 +212,10 @@ def _store(
 
 
 def random_poses(
-    env: VecEnv, count: int, rng: np.random.Generator, progress: Callable[[int, int], None]
+    env: VecEnv,
+    count: int,
+    rng: np.random.Generator,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Any, np.ndarray]:
     """Observations and pose labels of an arm moved at random, (count, ...) and (count, d).
 
@@ -233,7 +236,8 @@ def random_poses(
                 )
             rows.append(map_observation(lambda a, i=i: np.array(a[i]), observation))  # type: ignore[misc]
             poses.append(np.asarray(info["pose"], dtype=np.float64))
-        progress(len(poses), count)
+        if progress is not None:
+            progress(len(poses), count)
     if isinstance(rows[0], dict):
         return {key: np.stack([row[key] for row in rows]) for key in rows[0]}, np.stack(poses)
     return np.stack(rows), np.stack(poses)

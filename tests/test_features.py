@@ -90,7 +90,7 @@ def test_spatial_softmax_options():
 
 def test_papers_network_has_the_papers_size():
     extractor = VisuomotorExtractor(image_space(240), filters=(64, 32, 32), strides=(2, 1, 1))
-    assert extractor.points["observation"].grid.shape == (2, 109 * 109)
+    assert extractor.heads["observation"].grid.shape == (2, 109 * 109)
     assert extractor.features_dim == 64
     # 3 * 64 * 49 + 64 * 32 * 25 + 32 * 32 * 25 and the biases: "about 86 k".
     assert sum(p.numel() for p in extractor.parameters()) == 86_208 + 128

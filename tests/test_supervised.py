@@ -233,10 +233,10 @@ def test_pose_pretraining_finds_the_object(rng):
     assert result.error_cm == pytest.approx(result.error_cm_by_point.mean())
     assert result.error_cm < 2.0  # a guess at the mean errs by 7.7 cm
     assert not any(th.equal(before[k], v) for k, v in weights(extractor).items())
-    with th.no_grad():
-        points = extractor.image_features(th.from_numpy(images).float() / 255)
-        error = (result.readout(points).numpy() - poses)[:, :3]
-    assert 100 * np.linalg.norm(error, axis=1).mean() < 2.0
+    error = result.estimator(images) - poses
+    assert 100 * np.linalg.norm(error[:, :3], axis=1).mean() < 2.0
+    errors = result.estimator.errors_cm(images, poses)
+    assert errors[:, 1] == pytest.approx(100 * np.linalg.norm(error[:, 3:], axis=1))
 
 
 def test_pose_pretraining_explains(rng):

@@ -20,10 +20,15 @@ except Exception as error:  # its OpenGL module is loaded at once, and fails in 
 
 from gps_envs.base import ArmEnv
 from gps_envs.costs import PointCost
+from gps_envs.peg_insertion import PegInsertionEnv
 from gps_envs.shape_cube import ShapeCubeEnv
 
-__all__ = ["ArmEnv", "PointCost", "ShapeCubeEnv"]
+__all__ = ["ArmEnv", "PegInsertionEnv", "PointCost", "ShapeCubeEnv"]
 
-for _id, _entry_point in {"GPS/ShapeCube-v0": "gps_envs.shape_cube:ShapeCubeEnv"}.items():
+_TASKS = {
+    "GPS/PegInsertion-v0": "gps_envs.peg_insertion:PegInsertionEnv",
+    "GPS/ShapeCube-v0": "gps_envs.shape_cube:ShapeCubeEnv",
+}
+for _id, _entry_point in _TASKS.items():
     if _id not in gymnasium.registry:
         gymnasium.register(_id, entry_point=_entry_point, max_episode_steps=ArmEnv.horizon)

@@ -28,7 +28,7 @@ _OPTIONS = ("condition", "split", "target", "grasp", "image", "random_pose")
 _APPEARANCE_STREAM = len(conditions.SPLITS)  # beside the streams of the unseen positions
 GRIP = (0.0975, 0.0, 0.0)  # m, between the fingers, in the hand
 
-Observation = dict[str, np.ndarray]
+Observation = np.ndarray | dict[str, np.ndarray]
 
 
 class ArmEnv(gym.Env[Observation, np.ndarray]):

@@ -15,9 +15,9 @@ import numpy as np
 
 SPLITS = ("train", "spatial", "visual")
 UNSEEN_DISTANCE = 0.005  # m, from an unseen position to every possible training position
-_CORNERS = ((-1, -1), (1, 1), (-1, 1), (1, -1))
-GRID_3X3 = (*_CORNERS, (0, -1), (0, 1), (-1, 0), (1, 0), (0, 0))
-CORNERS_AND_CENTRE = (*_CORNERS, (0, 0))
+CORNERS = ((-1, -1), (1, 1), (-1, 1), (1, -1))
+GRID_3X3 = (*CORNERS, (0, -1), (0, 1), (-1, 0), (1, 0), (0, 0))
+CORNERS_AND_CENTRE = (*CORNERS, (0, 0))
 
 
 @dataclass(frozen=True)

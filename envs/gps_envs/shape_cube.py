@@ -10,6 +10,7 @@ import numpy as np
 
 from gps_envs.base import ArmEnv
 from gps_envs.conditions import Layout
+from gps_envs.fixtures import BOX, add_well
 
 # Lengths in m. The frame of the target: origin in the middle of the hole, in the plane of the rim.
 HOLE, DEPTH = 0.0215, 0.060  # half-width, depth
@@ -196,36 +197,16 @@ class ShapeCubeEnv(ArmEnv):
         )
 
     def build(self, spec: mujoco.MjSpec) -> None:
-        box = mujoco.mjtGeom.mjGEOM_BOX
         block_pos, block_size = [BOTTOM - LENGTH / 2, 0, 0], [LENGTH / 2, BLOCK, BLOCK]
         spec.body("object").add_geom(
-            spec.find_default("held"), name="block", type=box, pos=block_pos, size=block_size,
+            spec.find_default("held"), name="block", type=BOX, pos=block_pos, size=block_size,
             rgba=RED,
         )  # fmt: skip
         cube = spec.worldbody.add_body(name="target", mocap=True, pos=self.target_centre)
-        fixed, c = spec.find_default("fixed"), self.chamfer
-
-        def add(low: Any, high: Any, rgba: Any) -> None:
-            low, high = np.array(low), np.array(high)
-            cube.add_geom(fixed, type=box, pos=(low + high) / 2, size=(high - low) / 2, rgba=rgba)
-
-        add([-HOLE, -HOLE, -HEIGHT], [HOLE, HOLE, -DEPTH], DARK)
-        # A well of four walls, and above it the wider frame that holds the chamfer.
-        for h, bottom, top in ((HOLE, -HEIGHT, -c), (HOLE + c, -c, 0.0)):
-            if top > bottom:
-                add([h, -SIZE, bottom], [SIZE, SIZE, top], BLUE)
-                add([-SIZE, -SIZE, bottom], [-h, SIZE, top], BLUE)
-                add([-h, h, bottom], [h, SIZE, top], BLUE)
-                add([-h, -SIZE, bottom], [h, -h, top], BLUE)
-        # The chamfer: four boxes turned by 45 degrees, one face on the slope, the rest in the cube.
-        for sign in (1, -1) if c else ():
-            out, half = HOLE + 0.75 * c, [c / np.sqrt(2), HOLE + c, c / np.sqrt(8)]
-            cos, sin = np.cos(np.pi / 8), sign * np.sin(np.pi / 8)
-            cube.add_geom(fixed, type=box, pos=[sign * out, 0, -0.75 * c], size=half,
-                          quat=[cos, 0, -sin, 0], rgba=YELLOW)  # fmt: skip
-            cube.add_geom(fixed, type=box, pos=[0, sign * out, -0.75 * c],
-                          size=[half[1], half[0], half[2]], quat=[cos, sin, 0, 0],
-                          rgba=YELLOW)  # fmt: skip
+        add_well(
+            spec, cube, hole=HOLE, depth=DEPTH, size=SIZE, height=HEIGHT, chamfer=self.chamfer,
+            colours=(BLUE, YELLOW, DARK),
+        )  # fmt: skip
 
     def in_place(self) -> bool:
         corners = self.in_world(self._corners) - self.data.mocap_pos[self._target]

@@ -1,0 +1,124 @@
+"""Perception trained apart from control: the way of training that end to end is compared with.
+
+A policy is trained by GPS on the true pose (``PoseObservation``); a network is trained to tell the
+pose from images (``pretraining``); at test time the estimate takes the place of the pose
+(``PosePrediction``). Neither knows what errors the other makes.
+Source: Levine et al. 2016, the comparison "pose prediction".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import is_image_space, maybe_transpose
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
+
+from sb3_gps.features import ImageExtractor, VisuomotorExtractor
+from sb3_gps.pretraining import PoseEstimator, PoseResult, pretrain_pose
+from sb3_gps.rollout import random_poses
+from sb3_gps.supervised import Augment, Progress
+
+POSE = "pose"
+
+
+class PoseObservation(gym.Wrapper):
+    """``info["pose"]`` in place of the images of a Dict observation; no image is drawn.
+
+    :param env: with a Dict observation and ``info["pose"]``
+    :raises ValueError: an observation that is not a Dict, or no pose
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        if not isinstance(env.observation_space, spaces.Dict):
+            raise ValueError(f"expected a Dict observation, got {env.observation_space}")
+        parts = {k: s for k, s in env.observation_space.spaces.items() if not is_image_space(s)}
+        self._vectors = list(parts)
+        self._blind = bool(
+            env.has_wrapper_attr("image_on_demand") and env.get_wrapper_attr("image_on_demand")
+        )
+        _, info = self._reset(seed=None, options=None)
+        if POSE not in info:
+            raise ValueError(f"expected info['pose'] at reset, got keys {sorted(info)}")
+        parts[POSE] = spaces.Box(-np.inf, np.inf, np.shape(info[POSE]), np.float32)
+        self.observation_space = spaces.Dict(parts)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        observation, info = self._reset(seed, options)
+        return self._replace(observation, info), info
+
+    def step(self, action: Any) -> tuple[dict[str, np.ndarray], Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._replace(observation, info), reward, terminated, truncated, info
+
+    def _reset(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Any, dict]:
+        if self._blind:
+            options = {**(options or {}), "image": False}
+        return self.env.reset(seed=seed, options=options)
+
+    def _replace(self, observation: Any, info: dict[str, Any]) -> dict[str, np.ndarray]:
+        pose = np.asarray(info[POSE], dtype=np.float32)
+        return {**{key: observation[key] for key in self._vectors}, POSE: pose}
+
+
+class PosePrediction:
+    """Acts on images with a policy that was trained on the true pose.
+
+    :param policy: trained on a ``PoseObservation``
+    :param estimator: tells the pose from the images of an observation
+    """
+
+    def __init__(self, policy: BaseAlgorithm | BasePolicy, estimator: PoseEstimator) -> None:
+        self.policy, self.estimator = policy, estimator
+
+    def predict(
+        self,
+        observation: dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """As SB3's, on a batch of Dict observations with images, channels first or last."""
+        extractor = self.estimator.extractor
+        space = extractor._observation_space
+        assert isinstance(space, spaces.Dict)
+        images = {
+            key: maybe_transpose(observation[key], space[key]) for key in extractor.convolutions
+        }
+        vectors = {key: value for key, value in observation.items() if key not in images}
+        pose = self.estimator(images).astype(np.float32)
+        return self.policy.predict(
+            {**vectors, POSE: pose}, state, episode_start, deterministic=deterministic
+        )
+
+
+def train_pose_estimator(
+    env: VecEnv,
+    images: int,
+    *,
+    steps: int,
+    rng: np.random.Generator,
+    augment: Augment | None = None,
+    extractor_class: type[ImageExtractor] = VisuomotorExtractor,
+    progress: Progress | None = None,
+    **extractor_kwargs: Any,
+) -> PoseResult:
+    """A network that tells the pose, trained on images of random arm motion.
+
+    :param env: that offers random poses
+    :param images: of random arm motion
+    :param steps: of training
+    :param augment: random changes of the images
+    :param extractor_class: of the network, with its keywords
+    """
+    channels_first = VecTransposeImage(env, skip=False)
+    observations, poses = random_poses(channels_first, images, rng, progress)
+    extractor = extractor_class(channels_first.observation_space, **extractor_kwargs)
+    return pretrain_pose(extractor, observations, poses, steps=steps, rng=rng, augment=augment)
