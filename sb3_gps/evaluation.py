@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gps.environment import resolve_horizon
@@ -29,7 +28,7 @@ class SuccessRate:
 
 
 def evaluate_split(
-    model: BaseAlgorithm | BasePolicy,
+    model: PolicyPredictor,
     env: VecEnv,
     split: str,
     positions: int,

@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,26 +19,21 @@ import stable_baselines3
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.type_aliases import PolicyPredictor
 
 import sb3_gps
 from sb3_gps.augmentation import Augmentation
+from sb3_gps.environment import optional_attribute
 from sb3_gps.evaluation import SuccessRate, evaluate_split
 from sb3_gps.gps import GPS
 from sb3_gps.progress import RunProgress
+from sb3_gps.ways import Trained, train
 
 Z95 = 1.96
 SPLITS = {  # name -> in words
     "train": "training positions",
     "spatial": "unseen positions",
     "visual": "unseen with distractors",
-}
-# Levine et al. 2016, tables of sec. 6: shape cube, end to end, on a real PR2 robot.
-PAPER: dict[str, Any] = {
-    "env": "GPS/ShapeCube-v0",
-    "trials": 171,
-    "pose_images": 1000,
-    "success": {"train": 96.3, "spatial": 91.7, "visual": 87.5},
 }
 # Of no use to a policy that only acts, and hundreds of megabytes.
 _TRAINING_ONLY = ("teachers", "batches", "linearised", "state_policy", "_task")
@@ -57,15 +52,6 @@ class Protocol:
 QUICK = Protocol(train_repeats=1, spatial=40, visual=40)
 
 
-def make_training_env(
-    env_id: str, num_conditions: int | None, n_envs: int, **env_kwargs: Any
-) -> VecEnv:
-    """The environments that a run samples from; by default with the task's own conditions."""
-    if num_conditions is not None:
-        env_kwargs["num_conditions"] = num_conditions
-    return make_vec_env(env_id, n_envs=n_envs, env_kwargs=env_kwargs)
-
-
 def trained_conditions(model: GPS) -> int:
     """How many initial conditions a model was trained on."""
     if not model.history:
@@ -74,7 +60,7 @@ def trained_conditions(model: GPS) -> int:
 
 
 def evaluate_policy_on_splits(
-    model: GPS,
+    model: PolicyPredictor,
     env_id: str,
     num_conditions: int,
     protocol: Protocol,
@@ -82,7 +68,11 @@ def evaluate_policy_on_splits(
     progress_bar: bool = False,
     **env_kwargs: Any,
 ) -> dict[str, Any]:
-    """Success in percent, with its 95 % interval, on train, spatial and visual positions."""
+    """Success in percent, with its 95 % interval, on train, spatial and visual positions.
+
+    :param model: anything with SB3's ``predict``
+    :param num_conditions: that it was trained on
+    """
     env = make_vec_env(
         env_id,
         n_envs=n_envs,
@@ -97,6 +87,8 @@ def evaluate_policy_on_splits(
         "spatial": (protocol.spatial, 1),
         "visual": (protocol.visual, 1),
     }
+    offered = optional_attribute(env, "splits", tuple(plan))
+    plan = {split: counts for split, counts in plan.items() if split in offered}
     total = sum(positions * repeats for positions, repeats in plan.values())
     progress = RunProgress(total, progress_bar, "evaluation")
 
@@ -233,12 +225,15 @@ def command_line(
     env_id: str,
     seed: int,
     options: dict[str, Any],
-    num_conditions: int | None,
+    way: str = "end-to-end",
+    num_conditions: int | None = None,
     n_envs: int = 1,
     env_kwargs: dict[str, Any] | None = None,
 ) -> str:
     """The command that repeats a run, but for the episodes that it is evaluated on."""
     words = ["python", "-m", "sb3_gps", "train", "--env", env_id, "--seed", str(seed)]
+    if way != "end-to-end":
+        words += ["--way", way]
     if num_conditions is not None:
         words += ["--conditions", str(num_conditions)]
     if n_envs != 1:
@@ -259,6 +254,7 @@ def run_experiment(
     seed: int,
     options: dict[str, Any],
     *,
+    way: str = "end-to-end",
     num_conditions: int | None = None,
     n_envs: int = 1,
     protocol: Protocol = Protocol(),
@@ -267,47 +263,57 @@ def run_experiment(
     progress_bar: bool = False,
     callback: Any = None,
     curve: bool = False,
-) -> tuple[GPS, dict[str, Any]]:
+) -> tuple[Trained, dict[str, Any]]:
     """Train one model from scratch and evaluate it.
 
     :param options: keywords of ``GPS``
+    :param way: of training, one of ``ways.WAYS``
     :param num_conditions: training positions, by default the task's own
     :param n_envs: environments in the training VecEnv
     :param callback: given to ``learn``
     :param curve: whether to follow the student's success while it learns, which takes time
-    :return: the model, and a JSON-able record of the run
+    :return: the policy, and a JSON-able record of the run
     """
     env_kwargs = env_kwargs or {}
     begin = time.perf_counter()
-    env = make_training_env(env_id, num_conditions, n_envs, **env_kwargs)
-    model = GPS("CnnPolicy", env, seed=seed, verbose=verbose, **options)
     follow = StudentCurve(env_id, **env_kwargs) if curve else None
-    callbacks = [c for c in (callback, follow) if c is not None]
-    model.learn(progress_bar=progress_bar, callback=callbacks or None)
-    trained = time.perf_counter()
+    trained = train(
+        way,
+        env_id,
+        seed,
+        options,
+        num_conditions=num_conditions,
+        n_envs=n_envs,
+        env_kwargs=env_kwargs,
+        verbose=verbose,
+        progress_bar=progress_bar,
+        callback=[c for c in (callback, follow) if c is not None] or None,
+    )
+    model = trained.model
+    middle = time.perf_counter()
     M = trained_conditions(model)
     figures = evaluate_policy_on_splits(
-        model, env_id, M, protocol, progress_bar=progress_bar, **env_kwargs
+        trained.actor, env_id, M, protocol, progress_bar=progress_bar, **env_kwargs
     )
     finished = time.perf_counter()
-    env.close()
     record = {
         "env": env_id,
         "env_kwargs": env_kwargs,
         "seed": seed,
         "num_conditions": M,
+        "way": way,
         "update": model.update,
-        "command": command_line(env_id, seed, options, num_conditions, n_envs, env_kwargs),
+        "command": command_line(env_id, seed, options, way, num_conditions, n_envs, env_kwargs),
         "options": plain_options(options),
         "trials": model.trials,
         "env_steps": model.num_timesteps,
-        "pose_images": model.pose_images_used,
-        "pose_error_cm": model.pose_error_cm,
+        "pose_images": trained.pose_images,
+        "pose_error_cm": trained.pose_error_cm,
         "seconds": {
-            "training": round(trained - begin, 1),
-            "evaluation": round(finished - trained, 1),
+            "training": round(middle - begin, 1),
+            "evaluation": round(finished - middle, 1),
             "total": round(finished - begin, 1),
-            **{phase: round(seconds, 1) for phase, seconds in model.seconds.items()},
+            **{phase: round(seconds, 1) for phase, seconds in trained.seconds.items()},
         },
         "history": model.history,
         **({"curve": follow.rows} if follow else {}),
@@ -315,7 +321,17 @@ def run_experiment(
         "success": figures,
         "machine": machine(),
     }
-    return model, record
+    return trained, record
+
+
+def conditions_of_measurement(records: Sequence[dict[str, Any]]) -> str:
+    """Markdown: the hardware and versions of some runs, and the command of one of them."""
+    here = records[0]["machine"]
+    return (
+        f"{here['processor']}, {here['cpu_count']} cores, {records[0]['runs_at_once']} runs at "
+        f"once; torch {here['torch']}, mujoco {here['mujoco']}.\n\n"
+        f"One of the runs, as a command:\n\n    {records[0]['command']}"
+    )
 
 
 def plain_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space, maybe_transpose
+from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
 from sb3_gps.features import ImageExtractor, VisuomotorExtractor
@@ -75,12 +74,12 @@ class PosePrediction:
     :param estimator: tells the pose from the images of an observation
     """
 
-    def __init__(self, policy: BaseAlgorithm | BasePolicy, estimator: PoseEstimator) -> None:
+    def __init__(self, policy: PolicyPredictor, estimator: PoseEstimator) -> None:
         self.policy, self.estimator = policy, estimator
 
     def predict(
         self,
-        observation: dict[str, np.ndarray],
+        observation: np.ndarray | dict[str, np.ndarray],
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
@@ -88,7 +87,7 @@ class PosePrediction:
         """As SB3's, on a batch of Dict observations with images, channels first or last."""
         extractor = self.estimator.extractor
         space = extractor._observation_space
-        assert isinstance(space, spaces.Dict)
+        assert isinstance(space, spaces.Dict) and isinstance(observation, dict)
         images = {
             key: maybe_transpose(observation[key], space[key]) for key in extractor.convolutions
         }

@@ -14,7 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sb3_gps.experiment import PAPER, SPLITS, rewrite
+from sb3_gps.experiment import SPLITS, rewrite
+from sb3_gps.paper import PAPER_TASKS, short_name
+from sb3_gps.ways import WAYS
 
 _COLOURS = {"train": "#1f77b4", "spatial": "#2ca02c", "visual": "#d62728"}
 _GREY = "#666666"
@@ -116,16 +118,57 @@ def plot_success_vs_trials(records: Sequence[dict[str, Any]], path: Path) -> Non
             )  # fmt: skip
             for n in trials:
                 axes.plot([n] * len(budgets[n]), budgets[n], ".", color=colour, alpha=0.6, ms=5)
-        if records[0]["env"] == PAPER["env"]:
-            axes.plot(
-                PAPER["trials"], PAPER["success"][split], "k*", ms=12, label="paper (real PR2)"
-            )
+        if paper := PAPER_TASKS.get(records[0]["env"]):
+            percent = paper.percent("end-to-end", split)
+            axes.plot(paper.trials, percent, "k*", ms=12, label="paper (real PR2)")
         axes.set(title=words, xlabel="trials", xlim=(0, None))
         axes.set_ylim(min(lowest - 5, 75), 101.5)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("success, %")
     panels[0].legend(loc="lower right", fontsize=8)
+    _save(figure, path)
+
+
+def plot_paper_table(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write a PNG: a panel a task, bars of each way of training on each split, the paper's stars.
+
+    Where a task and way has several budgets, the one nearest to the paper's is shown.
+
+    :param records: of tasks of the paper
+    :raises ValueError: without records
+    """
+    if not records:
+        raise ValueError("there is nothing to plot: no run has finished")
+    tasks = [env for env in PAPER_TASKS if any(r["env"] == env for r in records)]
+    ways = [way for way in WAYS if any(r["way"] == way for r in records)]
+    figure = Figure(figsize=(3.4 * len(tasks) + 1.2, 3.8), layout="constrained")
+    panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    width = 0.8 / len(ways)
+    for axes, env in zip(panels, tasks, strict=True):
+        paper = PAPER_TASKS[env]
+        for w, way in enumerate(ways):
+            runs = [r for r in records if (r["env"], r["way"]) == (env, way)]
+            if not runs:
+                continue
+            trials = min((r["trials"] for r in runs), key=lambda n: abs(n - paper.trials))
+            runs = [r for r in runs if r["trials"] == trials]
+            for i, split in enumerate(SPLITS):
+                x = i + (w - (len(ways) - 1) / 2) * width
+                rates = [r["success"][split]["success"] for r in runs]
+                axes.bar(x, np.mean(rates), 0.9 * width, color=f"C{w}", alpha=0.85,
+                         label=way if i == 0 else None)  # fmt: skip
+                axes.plot([x] * len(rates), rates, ".", color="black", ms=4)
+                if (percent := paper.percent(way, split)) is not None:
+                    axes.plot(x, percent, "*", color="white", mec="black", ms=11, zorder=5,
+                              label="paper (real PR2)" if (i, w) == (0, 0) else None)  # fmt: skip
+        axes.set(title=f"{short_name(env)}, {paper.trials} trials or fewer", ylim=(-3, 105))
+        axes.set_xticks(range(len(SPLITS)), [w.replace(" ", "\n", 1) for w in SPLITS.values()])
+        axes.grid(axis="y", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("success, % (points: seeds)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center",
+                  ncols=len(ways) + 1, fontsize=8)  # fmt: skip
     _save(figure, path)
 
 

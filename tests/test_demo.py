@@ -16,12 +16,11 @@ from stable_baselines3.common.logger import Logger
 
 from sb3_gps import GPS, Augmentation
 from sb3_gps import __main__ as cli
-from sb3_gps.commands import benchmark
+from sb3_gps.commands import benchmark_paper, benchmark_trials
 from sb3_gps.commands.demo import run_demo
 from sb3_gps.commands.options import parse_options, parse_pairs
 from sb3_gps.evaluation import SuccessRate
 from sb3_gps.experiment import (
-    PAPER,
     Protocol,
     StudentCurve,
     command_line,
@@ -29,6 +28,7 @@ from sb3_gps.experiment import (
     wilson,
     write_json,
 )
+from sb3_gps.paper import PAPER_TASKS
 from sb3_gps.plotting import plot_success_vs_trials
 from sb3_gps.rollout import Start, reset_episodes
 
@@ -155,7 +155,7 @@ def test_an_augmentation_can_be_typed() -> None:
 
 def test_the_command_of_a_run_can_be_typed_again() -> None:
     options = {"update": "mdgps", "augmentation": Augmentation(shapes=2), "initial_gains": (1, 0)}
-    words = shlex.split(command_line("Task-v0", 3, options, 9, 2, {"chamfer": 0}))
+    words = shlex.split(command_line("Task-v0", 3, options, "end-to-end", 9, 2, {"chamfer": 0}))
     at = {flag: words.index(flag) for flag in ("--set", "--env-set")}
     assert words[3 : at["--set"]] == [
         "train", "--env", "Task-v0", "--seed", "3", "--conditions", "9", "--n-envs", "2",
@@ -191,9 +191,10 @@ def test_the_interval_holds_the_true_rate(rng: np.random.Generator) -> None:
 
 def _record(trials: int, seed: int, rate: float) -> dict[str, Any]:
     return {
-        "env": PAPER["env"],
+        "env": "GPS/ShapeCube-v0",
         "seed": seed,
         "num_conditions": 36,
+        "way": "end-to-end",
         "update": "mdgps",
         "options": {"update": "mdgps", "iterations": 8},
         "command": "python -m sb3_gps train",
@@ -207,7 +208,7 @@ def _record(trials: int, seed: int, rate: float) -> dict[str, Any]:
 
 
 def test_the_table_has_mean_worst_and_the_paper() -> None:
-    lines = benchmark.table([_record(288, 0, 90.0), _record(288, 1, 100.0)]).splitlines()
+    lines = benchmark_trials.table([_record(288, 0, 90.0), _record(288, 1, 100.0)]).splitlines()
     assert "| mdgps | 288 | 2000 | 2 | 95.0 ± 5.0 (90.0) |" in lines[2]
     assert lines[2].endswith("| 100 |") or lines[2].endswith("| 101 |")
     assert "96.3 | 91.7 | 87.5" in lines[-1]
@@ -223,10 +224,10 @@ def test_a_benchmark_goes_on_where_it_stopped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All runs are there: nothing is trained, the summary is written."""
-    monkeypatch.setattr(benchmark, "BUDGETS", {300: (36, 8)})
+    monkeypatch.setattr(benchmark_trials, "BUDGETS", {300: (36, 8)})
     for seed in (0, 1):
         write_json(tmp_path / f"mdgps_300_seed{seed}.json", _record(288, seed, 90.0 + seed))
-    argv = ["benchmark", "--out", str(tmp_path), "--seeds", "0", "1"]
+    argv = ["benchmark", "trials", "--out", str(tmp_path), "--seeds", "0", "1"]
     assert cli.main(argv) == 0
     out = capsys.readouterr().out
     assert out.count("present, skipped") == 2 and "90.5 ± 0.5" in out
@@ -235,3 +236,37 @@ def test_a_benchmark_goes_on_where_it_stopped(
     # A file of a run with other options is not taken for this one.
     assert cli.main([*argv, "--set", "nu=0.5"]) == 1
     assert "choose another --out" in capsys.readouterr().err
+
+
+def _paper_record(env: str, way: str, seed: int, rate: float) -> dict[str, Any]:
+    return {**_record(170, seed, rate), "env": env, "way": way, "pose_error_cm": 0.4}
+
+
+def test_the_papers_table_has_ours_and_theirs(tmp_path: Path) -> None:
+    runs = [
+        _paper_record(env, way, seed, rate + seed)
+        for seed in (0, 1)
+        for env in ("GPS/CoatHanger-v0", "GPS/ShapeCube-v0")
+        for way, rate in (("end-to-end", 98.0), ("pose-prediction", 50.0))
+    ]
+    lines = benchmark_paper.table(runs).splitlines()
+    assert len(lines) == 2 + 4
+    assert lines[2].startswith("| CoatHanger | end-to-end | 36 | 170 (156) | 2 | **98.5** ± 0.5")
+    assert "(100.0)" in lines[2] and "(66.7)" in lines[3]  # the paper's
+    assert lines[5].count("(–)") == 1  # what the paper did not try
+    benchmark_paper.write_summary(runs, tmp_path)
+    assert (tmp_path / "success.png").stat().st_size > 1000
+    assert lines[2] in (tmp_path / "summary.md").read_text()
+
+
+def test_the_papers_benchmark_plans_every_cell(tmp_path: Path) -> None:
+    parser = cli.make_parser("benchmark")
+    args = parser.parse_args(["benchmark", "paper", "--out", str(tmp_path), "--seeds", "0", "1"])
+    runs = list(benchmark_paper.plan(args))
+    assert len({run.path for run in runs}) == len(runs) == 2 * 4 * 3
+    for run in runs:
+        # No more trials than the paper's.
+        assert run.conditions * run.options["iterations"] <= PAPER_TASKS[run.env].trials
+    one = ["benchmark", "paper", "--tasks", "ShapeCube", "--ways", "pose-features"]
+    (run, *_) = benchmark_paper.plan(parser.parse_args([*one, "--trials", "300"]))
+    assert (run.way, run.conditions, run.options) == ("pose-features", 60, {"iterations": 5})

@@ -19,6 +19,7 @@ def pose_env(**kwargs) -> gym.Env:
 
 
 @pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version")
+@pytest.mark.filterwarnings("ignore:.*observation space m.*imum value is -?infinity")
 def test_the_pose_takes_the_place_of_the_image() -> None:
     env = pose_env()
     check_env(env, skip_render_check=True)

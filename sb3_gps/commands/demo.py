@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run it and say what was found."""
     require("imageio", "matplotlib", "rich")
-    from sb3_gps.experiment import PAPER, QUICK, Protocol
+    from sb3_gps.experiment import QUICK, Protocol
+    from sb3_gps.paper import PAPER_TASKS
 
     print(f"Training on {args.env} from images; everything goes to {args.out}", flush=True)
     record, files = run_demo(
@@ -48,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
         f"{record['num_conditions']} training positions, seed {record['seed']}. Training took "
         f"{seconds['training']:.0f} s, evaluation {seconds['evaluation']:.0f} s."
     )
-    if record["env"] == PAPER["env"]:
+    if record["env"] in PAPER_TASKS:
         print("The paper's figures are those of a real PR2 robot, these of a simulated arm.")
     print(f"\n{args.out} holds")
     for path, words in files.items():
@@ -78,7 +79,7 @@ def run_demo(
     from sb3_gps.plotting import plot_learning_curve
     from sb3_gps.video import film_splits, write_video
 
-    model, record = run_experiment(
+    trained, record = run_experiment(
         env_id,
         seed,
         options,
@@ -88,11 +89,11 @@ def run_demo(
         curve=curve,
     )
     model_path, figures = out / "model.zip", out / "result.json"
-    save_policy(model, model_path)
+    save_policy(trained.model, model_path)
     write_json(figures, record)
     picture = out / "learning_curve.png"
     plot_learning_curve(record, picture)
-    frames = film_splits(model, env_id, filmed, init_noise=protocol.init_noise)
+    frames = film_splits(trained.model, env_id, filmed, init_noise=protocol.init_noise)
     video = write_video(frames, out / "episodes.mp4")
     return record, {
         model_path: "the policy: GPS.load(...), python -m sb3_gps evaluate ...",

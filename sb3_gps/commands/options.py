@@ -63,24 +63,34 @@ def print_success(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from sb3_gps.experiment import PAPER, SPLITS
+    from sb3_gps.experiment import SPLITS
+    from sb3_gps.paper import PAPER_TASKS, POSE_IMAGES
 
-    beside = record["env"] == PAPER["env"]
+    paper = PAPER_TASKS.get(record["env"])
+    way = record.get("way", "end-to-end")
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("success, %")
     table.add_column("this run", justify="right")
     table.add_column("95 % interval", justify="right")
     table.add_column("episodes", justify="right")
-    if beside:
+    if paper:
         table.add_column("paper (real PR2)", justify="right")
     for split, words in SPLITS.items():
+        if split not in record["success"]:
+            continue
         figures = record["success"][split]
         low, high = figures["interval_95"]
         row = [words, f"{figures['success']:.1f}", f"{low:.1f} to {high:.1f}"]
         row.append(str(figures["episodes"]))
-        table.add_row(*row, *([f"{PAPER['success'][split]:.1f}"] if beside else []))
+        table.add_row(*row, *([_percent(paper.percent(way, split))] if paper else []))
     table.add_section()
-    counts = [("trials", "trials"), ("pose_images", "pose images")]
-    for key, words in counts:
-        table.add_row(words, str(record[key]), "", "", *([f"{PAPER[key]:,}"] if beside else []))
+    for key, words, of_paper in (
+        ("trials", "trials", paper and paper.trials),
+        ("pose_images", "pose images", POSE_IMAGES),
+    ):
+        table.add_row(words, str(record[key]), "", "", *([f"{of_paper:,}"] if paper else []))
     Console().print(table)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -6,12 +6,16 @@ import argparse
 from pathlib import Path
 
 from sb3_gps.commands.options import parse_options, parse_pairs, print_success, require
+from sb3_gps.ways import WAYS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``train``."""
     parser.add_argument("--env", default="GPS/ShapeCube-v0", help="id of the task")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--way", choices=WAYS, default=WAYS[0], help="of training, the paper's three"
+    )
     parser.add_argument("--conditions", type=int, help="training positions [the task's own]")
     parser.add_argument("--n-envs", type=int, default=1, help="environments in the VecEnv")
     parser.add_argument("--out", type=Path, default=Path("results/train"), help="folder to write")
@@ -40,10 +44,11 @@ def main(args: argparse.Namespace) -> int:
     from sb3_gps.experiment import QUICK, Protocol, run_experiment, save_policy, write_json
     from sb3_gps.plotting import plot_learning_curve
 
-    model, record = run_experiment(
+    trained, record = run_experiment(
         args.env,
         args.seed,
         parse_options(args.set),
+        way=args.way,
         num_conditions=args.conditions,
         n_envs=args.n_envs,
         protocol=QUICK if args.protocol == "quick" else Protocol(),
@@ -54,9 +59,9 @@ def main(args: argparse.Namespace) -> int:
     write_json(args.out / "result.json", record)
     plot_learning_curve(record, args.out / "learning_curve.png")
     if args.policy_only:
-        save_policy(model, args.out / "model.zip")
+        save_policy(trained.model, args.out / "model.zip")
     else:
-        model.save(args.out / "model.zip")
+        trained.model.save(args.out / "model.zip")
     print_success(record)
     print(f"{record['seconds']['total']:.0f} s; see {args.out}")
     return 0
