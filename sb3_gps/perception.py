@@ -25,7 +25,7 @@ from sb3_gps.supervised import Augment, Progress
 POSE = "pose"
 
 
-class PoseObservation(gym.Wrapper):
+class PoseObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """``info["pose"]`` in place of the images of a Dict observation; no image is drawn.
 
     :param env: with a Dict observation and ``info["pose"]``
@@ -33,7 +33,8 @@ class PoseObservation(gym.Wrapper):
     """
 
     def __init__(self, env: gym.Env) -> None:
-        super().__init__(env)
+        gym.utils.RecordConstructorArgs.__init__(self)  # so that `env.spec` can make it again
+        gym.Wrapper.__init__(self, env)
         if not isinstance(env.observation_space, spaces.Dict):
             raise ValueError(f"expected a Dict observation, got {env.observation_space}")
         parts = {k: s for k, s in env.observation_space.spaces.items() if not is_image_space(s)}
