@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv
 import sb3_gps
 from sb3_gps.augmentation import Augmentation
 from sb3_gps.evaluation import SuccessRate, evaluate_split
-from sb3_gps.gps import GPS
+from sb3_gps.gps import GPS, RUN_STATE
 from sb3_gps.progress import RunProgress
 
 Z95 = 1.96
@@ -40,8 +40,7 @@ PAPER: dict[str, Any] = {
     "pose_images": 1000,
     "success": {"train": 96.3, "spatial": 91.7, "visual": 87.5},
 }
-# Of no use to a policy that only acts, and hundreds of megabytes.
-_TRAINING_ONLY = ("teachers", "batches", "linearised", "state_policy", "_task")
+_TRAINING_ONLY = (*RUN_STATE, "state_policy")  # of no use to a policy that only acts
 
 
 @dataclass(frozen=True)
