@@ -25,7 +25,7 @@ import sb3_gps
 from sb3_gps.augmentation import Augmentation
 from sb3_gps.environment import optional_attribute
 from sb3_gps.evaluation import SuccessRate, evaluate_split
-from sb3_gps.gps import GPS
+from sb3_gps.gps import GPS, RUN_STATE
 from sb3_gps.progress import RunProgress
 from sb3_gps.ways import Trained, train
 
@@ -35,8 +35,7 @@ SPLITS = {  # name -> in words
     "spatial": "unseen positions",
     "visual": "unseen with distractors",
 }
-# Of no use to a policy that only acts, and hundreds of megabytes.
-_TRAINING_ONLY = ("teachers", "batches", "linearised", "state_policy", "_task")
+_TRAINING_ONLY = (*RUN_STATE, "state_policy")  # of no use to a policy that only acts
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class SpatialSoftmax(nn.Module):
         return points, second - mean[..., :, None] * mean[..., None, :]
 
 
-class _StandardisedExtractor(BaseFeaturesExtractor):
+class StandardisedExtractor(BaseFeaturesExtractor):
     """Standardises the vectors of an observation with statistics set from data.
 
     :param vectors: the vector spaces by name, in the order of concatenation.
@@ -154,7 +154,7 @@ class _StandardisedExtractor(BaseFeaturesExtractor):
         )
 
 
-class StateExtractor(_StandardisedExtractor):
+class StateExtractor(StandardisedExtractor):
     """A standardised vector, for MlpPolicy.
 
     :param observation_space: a space that flattens to a vector.
@@ -172,7 +172,7 @@ class StateExtractor(_StandardisedExtractor):
         return self.vector_features(observations)
 
 
-class ImageExtractor(_StandardisedExtractor):
+class ImageExtractor(StandardisedExtractor):
     """Convolutions over every image and a head that turns their maps into a vector; then vectors.
 
     The features are those of each image in the order of the space, then the standardised vectors

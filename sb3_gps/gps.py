@@ -14,6 +14,7 @@ teachers learn the task before the vision does); the policy itself takes over on
 from __future__ import annotations
 
 import copy
+import io
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -33,7 +34,7 @@ from sb3_gps.augmentation import Augmentation
 from sb3_gps.autodiff import CostFunction
 from sb3_gps.core.badmm import BADMM
 from sb3_gps.core.duals import UpdateRule
-from sb3_gps.core.lqr import kl_divergence, marginals
+from sb3_gps.core.lqr import LQRResult, kl_divergence, marginals
 from sb3_gps.core.mirror_descent import MirrorDescent
 from sb3_gps.core.types import LinearGaussianController
 from sb3_gps.environment import (
@@ -45,12 +46,13 @@ from sb3_gps.environment import (
     without_image,
 )
 from sb3_gps.exploration import action_noise, teacher_actor
-from sb3_gps.features import VisuomotorExtractor
+from sb3_gps.features import ImageExtractor
 from sb3_gps.options import check_options
 from sb3_gps.policies import GPSPolicy, MlpPolicy, policy_aliases, resolve_policy
 from sb3_gps.pretraining import pretrain_pose
 from sb3_gps.progress import RunProgress
 from sb3_gps.rollout import EpisodeError, Episodes, StopTraining, random_poses, run_episodes
+from sb3_gps.saving import append_run, read_run
 from sb3_gps.student import Batch, Student, read_observations, read_state, student_targets
 from sb3_gps.supervised import pooled_covariance
 from sb3_gps.teachers import Fit, Observed, TeacherOptions, Teachers, figures, first_controller
@@ -59,6 +61,8 @@ SelfGPS = TypeVar("SelfGPS", bound="GPS")
 
 # Pasted shapes and changed colours are what keeps unseen objects from distracting the student.
 DEFAULT_AUGMENTATION = Augmentation(shapes=3, colour=0.1)
+# Attributes that only further training reads, and that are most of a saved model.
+RUN_STATE = ("teachers", "batches", "linearised")
 
 
 class GPS(BaseAlgorithm):
@@ -305,23 +309,57 @@ class GPS(BaseAlgorithm):
         :param exclude: attributes to leave out
         :param include: attributes to save that are left out otherwise
         """
+        exclude = list(exclude or ())
         if isinstance(path, BufferedIOBase):
-            return super().save(path, exclude, include)
+            whole = io.BytesIO()  # the user's file may be for writing only
+            self._write(whole, exclude, include)
+            path.write(whole.getbuffer())
+            return
         path = Path(path)
         path = path if path.suffix else path.with_suffix(".zip")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            super().save(temporary, exclude, include)
+            self._write(temporary, exclude, include)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _write(
+        self, path: Path | BufferedIOBase, exclude: list[str], include: Iterable[str] | None
+    ) -> None:
+        super().save(path, exclude, include)
+        run = {name: getattr(self, name) for name in RUN_STATE if name not in exclude}
+        if run:
+            append_run(path, run)
+
+    @classmethod
+    def load(
+        cls: type[SelfGPS],
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> SelfGPS:
+        """As SB3's; ``learn`` goes on exactly where the saved run stood."""
+        model = super().load(
+            path, env, device, custom_objects, print_system_info, force_reset, **kwargs
+        )
+        given = {**(custom_objects or {}), **kwargs}
+        # Without the state of a run, no teachers either: ``learn`` then says what is missing.
+        for name, value in (read_run(path) or {"teachers": None}).items():
+            setattr(model, name, given.get(name, value))
+        return model
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_task"]  # the environment has it
+        # The environment has the task, and the state of the run is a member of its own.
+        return [*super()._excluded_save_params(), "_task", *RUN_STATE]
 
     @property
     def sees_images(self) -> bool:
@@ -448,23 +486,22 @@ class GPS(BaseAlgorithm):
         with self._timed("sampling"):
             episodes = self._sample(task, seen or not task.blind, on_policy, scope)
         batch = Batch(*episodes.by_condition(task.M))
-        kept = max(self.teacher_options.prior_batches, self.student_batches)
-        self.batches = [*self.batches, batch][-kept:]
+        self.batches = [*self.batches, batch][-self.student_batches :]
 
         linearised = self._linearised(student)[0] if on_policy else None
-        judged = self.linearised if self.step_rule == "global" else None
         with self._timed("teachers"), self._located():
-            observed = teachers.observe(batch.samples, self.rng, judged, linearised)
+            observed = teachers.observe(batch.samples, self.rng, self.linearised, linearised)
         loss = float("nan")
         for _ in range(self.inner_iterations if self.iteration > 0 else 1):
             if self.iteration > 0:
                 steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
                 loss, linearised = self._student_phase(student, steps, scope["progress"])
             with self._timed("teachers"), self._located():
-                teachers.improve(linearised, self.rng)
-        self.linearised = linearised
+                step = teachers.improve(linearised, self.rng)
+        # Only the global step rule looks back at it.
+        self.linearised = linearised if self.step_rule == "global" else None
         self.iteration += 1
-        self._record(observed, episodes.success, loss, on_policy)
+        self._record(observed, step, episodes.success, loss, on_policy)
 
     def _student(self) -> Student:
         return Student(self.policy, read_observations)
@@ -616,7 +653,7 @@ class GPS(BaseAlgorithm):
             return
         if self.pose_error_cm is not None:
             return  # done before the run was stopped in its first iteration
-        if not isinstance(extractor, VisuomotorExtractor):
+        if not isinstance(extractor, ImageExtractor):
             return  # a features extractor of the user's own is trained end to end alone
         assert self.env is not None
         with self._timed("pose images"), progress.phase("pose images", self.pose_images) as step:
@@ -656,7 +693,12 @@ class GPS(BaseAlgorithm):
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - begin
 
     def _record(
-        self, observed: Observed, success: np.ndarray, loss: float, on_policy: bool
+        self,
+        observed: Observed,
+        step: LQRResult,
+        success: np.ndarray,
+        loss: float,
+        on_policy: bool,
     ) -> None:
         """Log an iteration, and keep it in ``history``."""
         assert self.teachers is not None
@@ -665,7 +707,7 @@ class GPS(BaseAlgorithm):
             "gps/iteration": self.iteration,
             "gps/trials": self.trials,
             f"gps/{who}_success": float(success.mean()),
-            **figures(self.teachers, observed),
+            **figures(self.teachers, observed, step),
             "train/loss": loss,
             "train/n_updates": self._n_updates,
         }

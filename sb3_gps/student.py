@@ -22,7 +22,7 @@ from sb3_gps.core.types import (
     StudentTargets,
     Trajectories,
 )
-from sb3_gps.features import StateExtractor, VisuomotorExtractor, input_statistics
+from sb3_gps.features import StandardisedExtractor, input_statistics
 from sb3_gps.policies import GPSPolicy
 from sb3_gps.rollout import Observation, map_observation
 from sb3_gps.supervised import FitResult, fit_student, student_actions
@@ -36,7 +36,7 @@ class Batch:
     observations: Observation | None  # (M, N, T, ...)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Images are compressed: they would make up nearly all of a saved model."""
+        """Images are compressed: they would make up most of a saved model."""
         packed = None if self.observations is None else map_observation(_pack, self.observations)
         return {"samples": self.samples, "observations": packed}
 
@@ -49,15 +49,17 @@ class Batch:
 def _pack(array: np.ndarray) -> Any:
     if array.dtype != np.uint8:
         return array
-    return zlib.compress(array.tobytes(), level=1), array.shape
+    change = array.copy()  # over time: successive images are alike, which halves them again
+    change[:, :, 1:] -= array[:, :, :-1]
+    return zlib.compress(change.tobytes(), level=1), array.shape
 
 
 def _unpack(packed: Any) -> np.ndarray:
     if isinstance(packed, np.ndarray):
         return packed
     data, shape = packed
-    # A bytearray, so that the array can be written to, as before.
-    return np.frombuffer(bytearray(zlib.decompress(data)), np.uint8).reshape(shape)
+    change = np.frombuffer(zlib.decompress(data), np.uint8).reshape(shape)
+    return np.cumsum(change, axis=2, dtype=np.uint8)
 
 
 def flatten(observations: list[Any]) -> Any:
@@ -174,6 +176,6 @@ class Student:
         """
         inputs = flatten([self.read(b) for b in batches])
         extractor = self.policy.features_extractor
-        if isinstance(extractor, (VisuomotorExtractor, StateExtractor)):
+        if isinstance(extractor, StandardisedExtractor):
             extractor.set_input_statistics(input_statistics(inputs))
         return fit_student(self.policy, inputs, targets, **options)

@@ -15,10 +15,15 @@ import numpy as np
 from sb3_gps.core.costs import CostModel, expand_cost, expected_cost, trajectory_costs
 from sb3_gps.core.duals import Duals, UpdateRule
 from sb3_gps.core.fitting import fit_dynamics, held_out_error, pooled_prior, transitions
-from sb3_gps.core.gaussian import NormalInverseWishart, floor_eigenvalues
+from sb3_gps.core.gaussian import floor_eigenvalues
 from sb3_gps.core.initial import double_integrator_gains, pd_controller, random_controller
 from sb3_gps.core.lqr import LQRResult, entropy, kl_constrained_lqr, marginals
-from sb3_gps.core.mixture import fit_mixture, mixture_prior, number_of_clusters
+from sb3_gps.core.mixture import (
+    GaussianMixture,
+    fit_mixture,
+    mixture_prior,
+    number_of_clusters,
+)
 from sb3_gps.core.step_size import adapt_step
 from sb3_gps.core.types import (
     Gaussian,
@@ -67,8 +72,25 @@ class TeacherOptions:
 
 
 @dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the models of one iteration follow from, with far fewer numbers."""
+
+    recent: tuple[Trajectories, ...]  # that the prior is made of, the iteration's own last
+    mixture: GaussianMixture | None  # fitted to them; None: the prior is pooled
+
+
+@dataclass(frozen=True, eq=False)
+class Executed(Record):
+    """A controller of each condition, each from an iteration in which it was executed."""
+
+    controller: LinearGaussianController  # (M, T, ...)
+    sampled_cost: np.ndarray  # (M,)
+    iteration: np.ndarray  # (M,) int, the evidence that it left
+
+
+@dataclass(frozen=True, eq=False)
 class Fit(Record):
-    """What one batch of samples taught about each condition."""
+    """What samples of a controller taught about each condition."""
 
     controller: LinearGaussianController  # that was executed
     dynamics: LinearDynamics
@@ -119,15 +141,27 @@ class Teachers:
         self.duals: Duals = rule.initial_duals(M, T, dU)
         self.multiplier = np.ones(M)
         self.eta = np.ones(M)
-        self.history: list[np.ndarray] = []  # joint points of recent batches
-        self.fit: Fit | None = None  # that the next improvement starts from
-        self.best: Fit | None = None
+        self.iteration = 0  # of ``observe``
+        self.recent: list[Trajectories] = []
+        self.evidence: dict[int, Evidence] = {}  # of the iterations of the next two
+        self.current: Executed | None = None  # that the next improvement starts from
+        self.best: Executed | None = None
         self.promise: Promise | None = None
-        self.result: LQRResult | None = None
+        self._fit: Fit | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the cost, which may be a method of the environment: the run gives it back."""
-        return {**self.__dict__, "cost": None}
+        """Without the models, which are made again, and the cost, which the run gives back.
+
+        The cost may be a method of the environment.
+        """
+        return {**self.__dict__, "cost": None, "_fit": None}
+
+    @property
+    def fit(self) -> Fit | None:
+        """Models of the current controllers, None before the first samples."""
+        if self._fit is None and self.current is not None:
+            self._fit = self.fit_of(self.current)
+        return self._fit
 
     @property
     def epsilon(self) -> np.ndarray:
@@ -152,25 +186,23 @@ class Teachers:
         held_out = (
             float(held_out_error(self.fit.dynamics, samples).mean()) if self.fit else float("nan")
         )
-        points = transitions(samples)
-        self.history = [*self.history, points][-opts.prior_batches :]
+        self.recent = [*self.recent, samples][-opts.prior_batches :]
+        self.iteration += 1
+        self.evidence[self.iteration] = Evidence(tuple(self.recent), self._mixture(rng))
         sampled = trajectory_costs(self.cost, samples).mean(axis=1)
-        fresh = Fit(
+        fresh = Executed(
             controller=self.controller if executed is None else executed,
-            dynamics=fit_dynamics(
-                samples, self._prior(points, rng), opts.ridge, opts.min_dynamics_variance
-            ),
-            cost=expand_cost(self.cost, samples),
-            initial_state=initial_state(samples),
             sampled_cost=sampled,
+            iteration=np.full(len(sampled), self.iteration),
         )
+        fit = self.fit_of(fresh)
         M = len(sampled)
         predicted = actual = np.full(M, np.nan)
         worse = np.zeros(M, dtype=bool)
         if self.promise is not None and self.best is not None:
             predicted = self.promise.start - self.promise.predicted
             actual = self.promise.start - (
-                sampled if student is None else self.cost_of(student, fresh, rng)
+                sampled if student is None else self.cost_of(student, fit, rng)
             )
             limit = self.best.sampled_cost + opts.rollback * np.abs(self.best.sampled_cost)
             worse = sampled > limit + opts.rollback_slack
@@ -181,7 +213,10 @@ class Teachers:
             )
         better = sampled < (np.inf if self.best is None else self.best.sampled_cost)
         self.best = fresh if self.best is None else where(better, fresh, self.best)
-        self.fit = where(worse, self.best, fresh)
+        self.current = where(worse, self.best, fresh)
+        self._fit = self.fit_of(self.current, newest=fit)
+        wanted = {*self.best.iteration, *self.current.iteration}
+        self.evidence = {i: e for i, e in self.evidence.items() if i in wanted}
         # The student is fitted before the next step: it must not learn from what just broke.
         self.controller = where(worse, self.best.controller, self.controller)
         return Observed(sampled, predicted, actual, worse, held_out)
@@ -204,7 +239,6 @@ class Teachers:
         )
         # Where no step was found, the next search starts afresh.
         self.eta = np.where(result.converged, result.eta, 1.0)
-        self.result = result
         p = result.controller
         # Without a floor the covariance shrinks at every step, until its inverse overflows.
         self.controller = replace(p, C=floor_eigenvalues(p.C, self.options.min_action_std**2))
@@ -223,7 +257,8 @@ class Teachers:
         """
         assert self.fit is not None and self.best is not None and self.promise is not None
         newest = replace(self.fit, controller=self.controller, sampled_cost=self.promise.predicted)
-        return where(self.promise.predicted < self.best.sampled_cost, newest, self.best)
+        better = self.promise.predicted < self.best.sampled_cost
+        return newest if better.all() else where(better, newest, self.fit_of(self.best))
 
     def cost_of(
         self, controller: LinearGaussianController, fit: Fit, rng: np.random.Generator
@@ -233,13 +268,49 @@ class Teachers:
         dX = controller.K.shape[-1]
         return expected_cost(self.cost, z, dX, rng, max_std=self.options.max_marginal_std)
 
-    def _prior(self, points: np.ndarray, rng: np.random.Generator) -> NormalInverseWishart:
+    def fit_of(self, executed: Executed, newest: Fit | None = None) -> Fit:
+        """The models of each condition, from the evidence of its iteration.
+
+        They are made again where a condition goes back to its best: kept for that, they would be
+        most of a saved model.
+
+        :param newest: models of the newest iteration, where they have been made
+        """
+
+        def made(i: int) -> Fit:
+            if newest is not None and i == self.iteration:
+                return newest
+            return self._fit_to(self.evidence[i], executed)
+
+        first, *others = np.unique(executed.iteration).tolist()
+        fit = made(first)
+        for i in others:
+            fit = where(executed.iteration == i, made(i), fit)
+        return fit
+
+    def _fit_to(self, evidence: Evidence, executed: Executed) -> Fit:
+        """Of all conditions at once, always: only then are the models made again bit by bit."""
         opts = self.options
-        if opts.prior == "pooled":
-            return pooled_prior(self.history, opts.prior_window, opts.prior_strength)
-        flat = np.concatenate([h.reshape(-1, h.shape[-1]) for h in self.history])
-        mixture = fit_mixture(flat, number_of_clusters(len(flat)), rng)
-        return mixture_prior(mixture, points)
+        samples = evidence.recent[-1]
+        points = [transitions(batch) for batch in evidence.recent]
+        if evidence.mixture is None:
+            prior = pooled_prior(points, opts.prior_window, opts.prior_strength)
+        else:
+            prior = mixture_prior(evidence.mixture, points[-1])
+        return Fit(
+            controller=executed.controller,
+            dynamics=fit_dynamics(samples, prior, opts.ridge, opts.min_dynamics_variance),
+            cost=expand_cost(self.cost, samples),
+            initial_state=initial_state(samples),
+            sampled_cost=executed.sampled_cost,
+        )
+
+    def _mixture(self, rng: np.random.Generator) -> GaussianMixture | None:
+        if self.options.prior == "pooled":
+            return None
+        points = [transitions(batch) for batch in self.recent]
+        flat = np.concatenate([p.reshape(-1, p.shape[-1]) for p in points])
+        return fit_mixture(flat, number_of_clusters(len(flat)), rng)
 
 
 def initial_state(samples: Trajectories, min_variance: float = 1e-6) -> Gaussian:
@@ -267,14 +338,15 @@ def first_controller(
     return pd_controller(task.initial_states, *task.posture, T, task.dU, kp, kd, std)
 
 
-def figures(teachers: Teachers, observed: Observed) -> dict[str, float]:
-    """What an iteration is judged by, averaged over conditions, for the log."""
-    result = teachers.result
-    assert result is not None
+def figures(teachers: Teachers, observed: Observed, step: LQRResult) -> dict[str, float]:
+    """What an iteration is judged by, averaged over conditions, for the log.
+
+    :param step: the last improvement
+    """
     row = {
         "gps/cost": observed.sampled_cost.mean(),
-        "gps/kl": result.kl.sum(axis=1).mean(),
-        "gps/kl_met": result.converged.mean(),
+        "gps/kl": step.kl.sum(axis=1).mean(),
+        "gps/kl_met": step.converged.mean(),
         "gps/eta": np.exp(np.log(teachers.eta).mean()),
         "gps/epsilon": teachers.epsilon.mean(),
         "gps/nu": teachers.duals.nu.mean(),

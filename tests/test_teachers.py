@@ -13,7 +13,7 @@ from toy_envs import HORIZON, PointMass
 
 from sb3_gps.core.badmm import BADMM
 from sb3_gps.core.initial import double_integrator_gains
-from sb3_gps.core.types import Trajectories
+from sb3_gps.core.types import Record, Trajectories, map_arrays
 from sb3_gps.environment import Task, describe_task
 from sb3_gps.exploration import action_noise, teacher_actor
 from sb3_gps.rollout import run_episodes
@@ -87,7 +87,7 @@ def test_a_condition_that_breaks_returns_to_its_best(rng):
     for _ in range(4):
         run.step()
     teachers = run.teachers
-    best, multiplier = teachers.best, teachers.multiplier.copy()
+    best, multiplier = teachers.fit_of(teachers.best), teachers.multiplier.copy()
     observed = teachers.observe(broken(run.sample(), 2), rng)
     assert observed.rolled_back.tolist() == [False, False, True, False]
     assert teachers.multiplier[2] == max(0.5 * multiplier[2], 0.05)
@@ -173,6 +173,45 @@ def test_pickling_leaves_the_cost_to_the_environment(rng):
     copy = pickle.loads(pickle.dumps(run.teachers))
     assert copy.cost is None and run.teachers.cost is not None
     np.testing.assert_array_equal(copy.controller.K, run.teachers.controller.K)
+
+
+def assert_same(a: Record, b: Record) -> None:
+    map_arrays(lambda x, y: np.testing.assert_array_equal(x, y) or x, a, b)
+
+
+@pytest.mark.parametrize("prior", ["pooled", "mixture"])
+def test_models_are_made_again_to_the_last_bit(prior, rng):
+    """Of the current controllers and, after a roll-back, of those from before the pickling."""
+    run = Run(rng, prior=prior, prior_batches=2)
+    for _ in range(4):
+        run.step()
+    teachers = run.teachers
+    copy = pickle.loads(pickle.dumps(teachers))
+    copy.cost = teachers.cost
+    assert_same(copy.fit, teachers.fit)
+    best, samples = teachers.best.iteration[2], broken(run.sample(), 2)
+    for each in (teachers, copy):
+        observed = each.observe(samples, np.random.default_rng(5))
+        each.improve(None, np.random.default_rng(5))
+        assert observed.rolled_back.tolist() == [False, False, True, False]
+    assert teachers.current.iteration.tolist() == [5, 5, best, 5]
+    assert_same(copy.fit, teachers.fit)
+    assert_same(copy.final(), teachers.final())
+    assert_same(copy.controller, teachers.controller)
+
+
+def test_evidence_is_kept_as_long_as_a_condition_may_go_back_to_it(rng):
+    run = Run(rng, prior_batches=2)
+    for _ in range(8):
+        run.step()
+        teachers = run.teachers
+        wanted = {*teachers.best.iteration.tolist(), *teachers.current.iteration.tolist()}
+        assert teachers.evidence.keys() == wanted
+        assert len(teachers.recent) == min(2, teachers.iteration)
+    fresh = teachers.fit_of(replace(teachers.current, iteration=np.full(M, 8)))
+    np.testing.assert_array_equal(
+        fresh.initial_state.mean, teachers.recent[-1].X[:, :, 0].mean(axis=1)
+    )
 
 
 def test_the_first_controller_takes_the_gains_of_an_lqr():
