@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sb3_gps.experiment import PAPER, SPLITS, rewrite
+from sb3_gps.experiment import PAPER, SPLITS
+from sb3_gps.files import rewrite
 
 _COLOURS = {"train": "#1f77b4", "spatial": "#2ca02c", "visual": "#d62728"}
 _GREY = "#666666"

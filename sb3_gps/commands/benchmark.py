@@ -143,7 +143,7 @@ def run_all(jobs: list[dict[str, Any]], at_once: int) -> list[tuple[dict[str, An
 
 def write_summary(records: list[dict[str, Any]], out: Path) -> None:
     """``summary.md`` and ``success_vs_trials.png`` in a folder."""
-    from sb3_gps.experiment import rewrite
+    from sb3_gps.files import rewrite
     from sb3_gps.plotting import plot_success_vs_trials
 
     here = records[0]["machine"]
