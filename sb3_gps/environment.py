@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_gps.autodiff import CostFunction, DifferentiableCost
 from sb3_gps.rollout import Episodes, NotFiniteError, Start, StateReader, reset_episodes
@@ -158,6 +158,23 @@ def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) ->
     elif not isinstance(observation_space, spaces.Box):
         raise ValueError(
             f"the observation must be a Box or a Dict of Boxes, got {observation_space}"
+        )
+
+
+def sees_images(observation_space: spaces.Space) -> bool:
+    """Whether an observation has images."""
+    space = observation_space
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    return any(len(part.shape) == 3 for part in parts)  # type: ignore[arg-type]
+
+
+def check_wrapper(wrapper: VecNormalize | None) -> None:
+    """Refuse observations whose meaning changes during the run."""
+    if wrapper is not None and wrapper.norm_obs:
+        raise ValueError(
+            "GPS standardises its inputs itself, and statistics that change during the run "
+            "would make old observations and states mean something else: expected no "
+            "VecNormalize, or one with norm_obs=False (rewards are not used for learning)"
         )
 
 

@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ import sb3_gps
 from sb3_gps.augmentation import Augmentation
 from sb3_gps.environment import optional_attribute
 from sb3_gps.evaluation import SuccessRate, evaluate_split
-from sb3_gps.gps import GPS, RUN_STATE
+from sb3_gps.files import rewrite
+from sb3_gps.gps import GPS
 from sb3_gps.progress import RunProgress
 from sb3_gps.ways import Trained, train
 
@@ -35,7 +36,7 @@ SPLITS = {  # name -> in words
     "spatial": "unseen positions",
     "visual": "unseen with distractors",
 }
-_TRAINING_ONLY = (*RUN_STATE, "state_policy")  # of no use to a policy that only acts
+_TRAINING_ONLY = (*GPS.run_state, "state_policy")  # of no use to a policy that only acts
 
 
 @dataclass(frozen=True)
@@ -185,20 +186,6 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def rewrite(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file whole or not at all.
-
-    :param write: called with a temporary path of the same suffix
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".partial_{path.name}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,10 +1,12 @@
-"""Actors that execute teachers: mean actions, and smoothed noise of the covariance they ask for."""
+"""Who acts in trials: teachers or the student, with smoothed noise of a covariance."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 
 from sb3_gps.core.exploration import smooth_noise
 from sb3_gps.core.types import LinearGaussianController
@@ -39,5 +41,17 @@ def teacher_actor(
         m = conditions[episodes]
         feedback = np.einsum("eux,ex->eu", controller.K[m, t], x)
         return feedback + controller.k[m, t] + offset[episodes, t]
+
+    return act
+
+
+def student_actor(policy: BaseAlgorithm | BasePolicy, noise: np.ndarray) -> Actor:
+    """The policy's mean action + noise.
+
+    :param noise: (E, T, dU)
+    """
+
+    def act(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
+        return policy.predict(observation, deterministic=True)[0] + noise[episodes, t]
 
     return act

@@ -1,11 +1,11 @@
 """GPS: guided policy search as a stable-baselines3 algorithm. The run, and nothing numeric.
 
-    repeat  sample episodes from the teachers
+    repeat  sample episodes from the teachers                             sampling
             fit local dynamics, judge the last step, roll back what broke     teachers.observe
-            repeat  fit the student to the teachers' actions                  supervised.fit_student
-                    linearise it, update the duals                            student, core
+            repeat  fit the student to the teachers' actions, linearise it,
+                    update the duals                                          student.approach
                     improve the teachers within a KL bound                    teachers.improve
-    finally fit the student once more, longer                             teachers.final
+    finally fit the student once more, longer                             student.finish
 
 Student of the first iterations is a small network of the full state (Levine et al. 2016, sec. 5.2:
 teachers learn the task before the vision does); the policy itself takes over once images count.
@@ -14,58 +14,40 @@ teachers learn the task before the vision does); the policy itself takes over on
 from __future__ import annotations
 
 import copy
-import io
-import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from io import BufferedIOBase
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
 from sb3_gps.augmentation import Augmentation
 from sb3_gps.autodiff import CostFunction
-from sb3_gps.core.badmm import BADMM
-from sb3_gps.core.duals import UpdateRule
-from sb3_gps.core.lqr import LQRResult, kl_divergence, marginals
-from sb3_gps.core.mirror_descent import MirrorDescent
 from sb3_gps.core.types import LinearGaussianController
-from sb3_gps.environment import (
-    State,
-    Task,
-    check_costs,
-    check_spaces,
-    describe_task,
-    without_image,
-)
-from sb3_gps.exploration import action_noise, teacher_actor
+from sb3_gps.environment import State, Task, check_spaces, check_wrapper, describe_task, sees_images
 from sb3_gps.features import ImageExtractor
-from sb3_gps.options import check_options
+from sb3_gps.options import check_options, pick
 from sb3_gps.policies import GPSPolicy, MlpPolicy, policy_aliases, resolve_policy
-from sb3_gps.pretraining import pretrain_pose
+from sb3_gps.pretraining import pretrain_on_random_poses
 from sb3_gps.progress import RunProgress
-from sb3_gps.rollout import EpisodeError, Episodes, StopTraining, random_poses, run_episodes
-from sb3_gps.saving import append_run, read_run
-from sb3_gps.student import Batch, Student, read_observations, read_state, student_targets
-from sb3_gps.supervised import pooled_covariance
-from sb3_gps.teachers import Fit, Observed, TeacherOptions, Teachers, figures, first_controller
+from sb3_gps.reporting import located, record_iteration, record_rollouts, record_time, timed
+from sb3_gps.rollout import Episodes, StopTraining
+from sb3_gps.sampling import sample_trials
+from sb3_gps.saving import ResumableAlgorithm
+from sb3_gps.student import Batch, Student, StudentOptions, read_observations, read_state
+from sb3_gps.teachers import TeacherOptions, Teachers, figures, first_teachers
 
 SelfGPS = TypeVar("SelfGPS", bound="GPS")
+Learned = TypeVar("Learned")  # by a student
 
 # Pasted shapes and changed colours are what keeps unseen objects from distracting the student.
 DEFAULT_AUGMENTATION = Augmentation(shapes=3, colour=0.1)
-# Attributes that only further training reads, and that are most of a saved model.
-RUN_STATE = ("teachers", "batches", "linearised")
 
 
-class GPS(BaseAlgorithm):
+class GPS(ResumableAlgorithm):
     """Guided policy search (Levine et al. 2016; Montgomery & Levine 2016).
 
     M conditions, N samples of each, T steps, actions of dU dimensions. Where no source of a default
@@ -146,6 +128,7 @@ class GPS(BaseAlgorithm):
 
     policy_aliases = policy_aliases
     policy: GPSPolicy
+    run_state = ("teachers", "batches", "linearised")  # which only further training reads
 
     def __init__(
         self,
@@ -201,42 +184,27 @@ class GPS(BaseAlgorithm):
     ) -> None:
         self.update, self.sampling, self.step_rule = update, sampling, step_rule
         self.iterations, self.teacher_iterations = iterations, teacher_iterations
-        self.samples_per_condition = samples_per_condition
-        self.inner_iterations = inner_iterations
+        self.samples_per_condition, self.inner_iterations = samples_per_condition, inner_iterations
         self.conditions, self.horizon = conditions, horizon
         self.state, self.cost = state, cost
+        self.kl_step, self.min_eta = kl_step, min_eta
         self.initial_std, self.initial_gains = initial_std, initial_gains
-        self.noise_smoothing = noise_smoothing
+        self.min_action_std = min_action_std
+        self.min_dynamics_variance = min_dynamics_variance
+        self.noise_smoothing, self.ridge = noise_smoothing, ridge
+        self.prior, self.prior_batches = prior, prior_batches
+        self.prior_strength, self.prior_window = prior_strength, prior_window
+        self.rollback, self.rollback_slack = rollback, rollback_slack
         self.nu, self.dual_rate = nu, dual_rate
         self.adapt_nu, self.kl_penalty = adapt_nu, kl_penalty
         self.student_batches, self.trust_radius = student_batches, trust_radius
         self.head_steps, self.end_to_end_steps = head_steps, end_to_end_steps
         self.last_head_steps = last_head_steps
         self.last_end_to_end_steps = last_end_to_end_steps
-        self.batch_size = batch_size
         self.pose_images, self.pose_steps = pose_images, pose_steps
-        self.augmentation = augmentation
-        self.teacher_options = TeacherOptions(
-            kl_step=kl_step,
-            min_eta=min_eta,
-            min_action_std=min_action_std,
-            prior=prior,
-            prior_batches=prior_batches,
-            prior_strength=prior_strength,
-            prior_window=prior_window,
-            rollback=rollback,
-            rollback_slack=rollback_slack,
-            ridge=ridge,
-            min_dynamics_variance=min_dynamics_variance,
-        )
-        check_options(
-            {
-                **vars(self),
-                **vars(self.teacher_options),
-                "learning_rate": learning_rate,
-                "stats_window_size": stats_window_size,
-            }
-        )
+        self.batch_size, self.augmentation = batch_size, augmentation
+        others = {"learning_rate": learning_rate, "stats_window_size": stats_window_size}
+        check_options({**vars(self), **others})
         if env is not None:
             env = maybe_make_env(env, verbose)
             check_spaces(env.observation_space, env.action_space)
@@ -269,20 +237,12 @@ class GPS(BaseAlgorithm):
             seed=seed,
         )
         if self.env is not None:
-            self._check_env()
+            check_wrapper(self._vec_normalize_env)
             self.policy_class = resolve_policy(policy, self.observation_space)
         if _init_setup_model:
             self._setup_model()
 
-    # ---------------------------------------------------------------- set-up
-
-    def _check_env(self) -> None:
-        if self._vec_normalize_env is not None and self._vec_normalize_env.norm_obs:
-            raise ValueError(
-                "GPS standardises its inputs itself, and statistics that change during the run "
-                "would make old observations and states mean something else: expected no "
-                "VecNormalize, or one with norm_obs=False (rewards are not used for learning)"
-            )
+    # ---------------------------------------------------------------- as SB3 asks for it
 
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
@@ -294,86 +254,21 @@ class GPS(BaseAlgorithm):
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """As SB3's; the task is looked up again at the next ``learn``."""
         super().set_env(env, force_reset)
-        self._check_env()
+        check_wrapper(self._vec_normalize_env)
         self._task = None
-
-    def save(
-        self,
-        path: str | Path | BufferedIOBase,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
-    ) -> None:
-        """As SB3's, with all that a run needs to go on; a file appears whole or not at all.
-
-        :param path: of the file, ".zip" is added where it has no suffix; or an open file
-        :param exclude: attributes to leave out
-        :param include: attributes to save that are left out otherwise
-        """
-        exclude = list(exclude or ())
-        if isinstance(path, BufferedIOBase):
-            whole = io.BytesIO()  # the user's file may be for writing only
-            self._write(whole, exclude, include)
-            path.write(whole.getbuffer())
-            return
-        path = Path(path)
-        path = path if path.suffix else path.with_suffix(".zip")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            self._write(temporary, exclude, include)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _write(
-        self, path: Path | BufferedIOBase, exclude: list[str], include: Iterable[str] | None
-    ) -> None:
-        super().save(path, exclude, include)
-        run = {name: getattr(self, name) for name in RUN_STATE if name not in exclude}
-        if run:
-            append_run(path, run)
-
-    @classmethod
-    def load(
-        cls: type[SelfGPS],
-        path: str | Path | BufferedIOBase,
-        env: GymEnv | None = None,
-        device: th.device | str = "auto",
-        custom_objects: dict[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        **kwargs: Any,
-    ) -> SelfGPS:
-        """As SB3's; ``learn`` goes on exactly where the saved run stood."""
-        model = super().load(
-            path, env, device, custom_objects, print_system_info, force_reset, **kwargs
-        )
-        given = {**(custom_objects or {}), **kwargs}
-        # Without the state of a run, no teachers either: ``learn`` then says what is missing.
-        for name, value in (read_run(path) or {"teachers": None}).items():
-            setattr(model, name, given.get(name, value))
-        return model
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
 
     def _excluded_save_params(self) -> list[str]:
-        # The environment has the task, and the state of the run is a member of its own.
-        return [*super()._excluded_save_params(), "_task", *RUN_STATE]
+        return [*super()._excluded_save_params(), "_task"]  # the environment has it
 
-    @property
-    def sees_images(self) -> bool:
-        """Whether the student's observation has images."""
-        space = self.observation_space
-        parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
-        return any(len(part.shape) == 3 for part in parts)  # type: ignore[arg-type]
-
-    def _rule(self) -> UpdateRule:
-        if self.update == "mdgps":
-            return MirrorDescent()
-        return BADMM(
-            nu=self.nu, dual_rate=self.dual_rate, adapt_nu=self.adapt_nu, kl_penalty=self.kl_penalty
-        )
+    def dump_logs(self) -> None:
+        """Write what was recorded, with SB3's own rollout and time keys."""
+        record_rollouts(self.logger, self.ep_info_buffer or (), self.ep_success_buffer or ())
+        seconds = (time.time_ns() - self.start_time) / 1e9
+        record_time(self.logger, self.num_timesteps, self._num_timesteps_at_start, seconds)
+        self.logger.dump(step=self.num_timesteps)
 
     # ---------------------------------------------------------------- the run
 
@@ -397,9 +292,7 @@ class GPS(BaseAlgorithm):
         :param progress_bar: show trials and phases (needs rich)
         :return: self
         """
-        if self.env is None:
-            raise ValueError("learn() needs an environment: call set_env(env) first")
-        task = self._describe_task()
+        task = self.task
         trials = task.M * self.samples_per_condition  # of one iteration
         iterations = self.iterations
         if total_timesteps is not None:
@@ -409,28 +302,7 @@ class GPS(BaseAlgorithm):
         total, callback = self._setup_learn(
             iterations * steps, callback, reset_num_timesteps, tb_log_name
         )
-        if self.teachers is None:
-            if self.iteration > 0:
-                raise ValueError(
-                    f"this model was saved without its teachers after {self.iteration} iterations, "
-                    "so it can act but not go on learning: load a file that GPS.save wrote without "
-                    "`exclude`, or begin with a new GPS"
-                )
-            self.teachers = Teachers(
-                first_controller(task, self.initial_std, self.initial_gains),
-                task.cost,
-                self._rule(),
-                self.teacher_options,
-            )
-            self.blind_iterations = self._default_blind_iterations(iterations)
-        self.teachers.cost = task.cost  # not part of a saved model
-        has = self.teachers.controller.K.shape
-        needs = (task.M, task.horizon, task.dU, task.initial_states.shape[1])
-        if has != needs:
-            raise ValueError(
-                f"this model was trained on (conditions, horizon, dU, dX) = {has}, the environment "
-                f"has {needs}; pass one like the first, or begin with a new GPS"
-            )
+        self._set_up_teachers(task, iterations)
         self._update_current_progress_remaining(self.num_timesteps, total)
         progress = RunProgress(iterations * trials, progress_bar)
         scope = {"total_timesteps": total, "callback": callback, "progress": progress}
@@ -442,7 +314,10 @@ class GPS(BaseAlgorithm):
                 self._iterate(task, scope)
                 if log_interval and self.iteration % log_interval == 0:
                     self.dump_logs()
-            self._last_fit(progress)
+            last = (self.last_head_steps, self.last_end_to_end_steps)
+            student = self._student(task, blind=False)
+            if any(last) and student.visible(self.batches):
+                self._study(student.finish, last, progress)
         except StopTraining:
             pass
         finally:
@@ -450,9 +325,12 @@ class GPS(BaseAlgorithm):
         callback.on_training_end()
         return self
 
-    def _describe_task(self) -> Task:
+    @property
+    def task(self) -> Task:
+        """What the run knows of its environment, looked up at the first use."""
+        if self.env is None:
+            raise ValueError("there is no environment yet: call set_env(env) first")
         if self._task is None:
-            assert self.env is not None
             self._task = describe_task(
                 self.env,
                 state=self.state,
@@ -463,11 +341,48 @@ class GPS(BaseAlgorithm):
             )
         return self._task
 
-    def _default_blind_iterations(self, iterations: int) -> int:
-        if not self.sees_images:
-            return 0  # the student's observation costs nothing: it learns from the start
-        wanted = iterations // 2 if self.teacher_iterations is None else self.teacher_iterations
-        return min(wanted, iterations - 1)
+    def _set_up_teachers(self, task: Task, iterations: int) -> None:
+        if self.teachers is None:
+            if self.iteration > 0:
+                raise ValueError(
+                    f"this model was saved without its teachers after {self.iteration} iterations, "
+                    "so it can act but not go on learning: load a file that GPS.save wrote without "
+                    "`exclude`, or begin with a new GPS"
+                )
+            self.teachers = first_teachers(task, vars(self))
+            if sees_images(self.observation_space):  # else the policy learns from the start
+                half = iterations // 2
+                wanted = half if self.teacher_iterations is None else self.teacher_iterations
+                self.blind_iterations = min(wanted, iterations - 1)
+        self.teachers.cost = task.cost  # not part of a saved model
+        self.teachers.options = pick(TeacherOptions, vars(self))  # as ``load`` may give others
+        self.teachers.check_fit(task)
+
+    def _pretrain(self, task: Task, progress: RunProgress) -> None:
+        """Pose regression of the convolutions on random arm motion (Levine et al. 2016, 5.2)."""
+        extractor = self.policy.features_extractor
+        if not (sees_images(self.observation_space) and self.pose_images and task.random_poses):
+            return
+        if self.pose_error_cm is not None:
+            return  # done before the run was stopped in its first iteration
+        if not isinstance(extractor, ImageExtractor):
+            return  # a features extractor of the user's own is trained end to end alone
+        assert self.env is not None
+        result = pretrain_on_random_poses(
+            self.env,
+            extractor,
+            images=self.pose_images,
+            steps=self.pose_steps,
+            batch_size=self.batch_size,
+            augment=self.augmentation,
+            rng=self.rng,
+            seconds=self.seconds,
+            progress=progress,
+        )
+        self.pose_images_used += result.images
+        self.pose_error_cm = result.error_cm
+        self.logger.record("gps/pose_error_cm", result.error_cm)
+        self.logger.record("gps/pose_images", self.pose_images_used)
 
     def _iterate(self, task: Task, scope: dict[str, Any]) -> None:
         """Sample, fit the models, and let student and teachers approach each other."""
@@ -476,135 +391,50 @@ class GPS(BaseAlgorithm):
         # From here, so that a schedule that falls to zero leaves the last iteration something.
         self.student_rate = self.lr_schedule(self._current_progress_remaining)
         blind = self.iteration < self.blind_iterations
-        student = self._state_student(task) if blind else self._student()
-        # A policy that has never been fitted must not act: its first fit is in iteration 1, or in
-        # the first one that is not blind.
-        fitted = self.iteration > max(1, self.blind_iterations)
-        on_policy = self.sampling == "student" and fitted
+        student = self._student(task, blind)
+        on_policy = self.sampling == "student" and self.policy_fitted
         # The last blind batches are seen already, for the policy's first fit.
         seen = self.iteration >= self.blind_iterations - (self.student_batches - 1)
-        with self._timed("sampling"):
+        with timed(self.seconds, "sampling"):
             episodes = self._sample(task, seen or not task.blind, on_policy, scope)
         batch = Batch(*episodes.by_condition(task.M))
         self.batches = [*self.batches, batch][-self.student_batches :]
 
-        linearised = self._linearised(student)[0] if on_policy else None
-        with self._timed("teachers"), self._located():
+        linearised = student.linearized(self.batches)[0] if on_policy else None
+        with timed(self.seconds, "teachers"), located(self.iteration + 1):
             observed = teachers.observe(batch.samples, self.rng, self.linearised, linearised)
         loss = float("nan")
         for _ in range(self.inner_iterations if self.iteration > 0 else 1):
             if self.iteration > 0:
                 steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
-                loss, linearised = self._student_phase(student, steps, scope["progress"])
-            with self._timed("teachers"), self._located():
+                loss, linearised = self._study(student.approach, steps, scope["progress"])
+            with timed(self.seconds, "teachers"), located(self.iteration + 1):
                 step = teachers.improve(linearised, self.rng)
         # Only the global step rule looks back at it.
         self.linearised = linearised if self.step_rule == "global" else None
         self.iteration += 1
-        self._record(observed, step, episodes.success, loss, on_policy)
+        row = {
+            "gps/iteration": self.iteration,
+            "gps/trials": self.trials,
+            f"gps/{'student' if on_policy else 'teacher'}_success": float(episodes.success.mean()),
+            **figures(teachers, observed, step),
+            "train/loss": loss,
+            "train/n_updates": self._n_updates,
+        }
+        self.history.append({**row, "gps/costs": observed.sampled_cost.tolist()})
+        record_iteration(self.logger, row, observed.sampled_cost)
 
-    def _student(self) -> Student:
-        return Student(self.policy, read_observations)
+    @property
+    def policy_fitted(self) -> bool:
+        """Whether an iteration has fitted the policy, which must not act before.
 
-    def _state_student(self, task: Task) -> Student:
-        """The small network of the full state that stands in for the policy at first."""
-        if self.state_policy is None:
-            dX = task.initial_states.shape[1]
-            space = spaces.Box(-np.inf, np.inf, (dX,), np.float32)
-            self.state_policy = MlpPolicy(space, self.action_space, self.lr_schedule)
-        return Student(self.state_policy, read_state)
-
-    def _student_phase(
-        self, student: Student, steps: tuple[int, int], progress: RunProgress
-    ) -> tuple[float, LinearGaussianController]:
-        """Fit the student to the teachers, linearise it, and update the duals."""
-        teachers = self.teachers
-        assert teachers is not None and teachers.fit is not None
-        controller = teachers.controller
-        with self._timed("student"):
-            loss = self._fit(student, replace(teachers.fit, controller=controller), steps, progress)
-            precision = np.linalg.inv(controller.C).reshape(-1, *controller.C.shape[-2:])
-            student.policy.set_action_covariance(
-                pooled_covariance(precision, floor=teachers.options.min_action_std**2)
-            )
-            linearised, actions = self._linearised(student)
-            newest = student.visible(self.batches, 1)[0]
-        z = marginals(teachers.fit.dynamics, controller, teachers.fit.initial_state)
-        teachers.duals = teachers.rule.update_duals(
-            teachers.duals,
-            newest.samples.X,
-            actions,
-            controller,
-            kl_divergence(controller, linearised, z),
-        )
-        return loss, linearised
-
-    def _last_fit(self, progress: RunProgress) -> None:
-        """Fit the student once more, longer, to the teachers that are to be believed most."""
-        assert self.teachers is not None
-        steps = (self.last_head_steps, self.last_end_to_end_steps)
-        student = self._student()
-        if any(steps) and student.visible(self.batches, 1):
-            with self._timed("student"):
-                self._fit(student, self.teachers.final(), steps, progress)
-
-    def _fit(
-        self, student: Student, teacher: Fit, steps: tuple[int, int], progress: RunProgress
-    ) -> float:
-        """Train on the recent batches under a teacher; the loss at the end."""
-        assert self.teachers is not None
-        batches = student.visible(self.batches, self.student_batches)
-        z = marginals(teacher.dynamics, teacher.controller, teacher.initial_state)
-        targets = student_targets(
-            self.teachers.rule,
-            batches,
-            teacher.controller,
-            self.teachers.duals,
-            z,
-            self.trust_radius,
-        )
-        head_steps, end_to_end_steps = steps
-        self._n_updates += sum(steps)
-        with progress.phase("student", sum(steps)) as step:
-            return student.fit(
-                batches,
-                targets,
-                head_steps=head_steps,
-                end_to_end_steps=end_to_end_steps,
-                batch_size=self.batch_size,
-                learning_rate=self.student_rate,
-                augment=self.augmentation,
-                rng=self.rng,
-                progress=step,
-            ).loss
-
-    def _linearised(self, student: Student) -> tuple[LinearGaussianController, np.ndarray]:
-        opts = self.teacher_options
-        return student.linearized(
-            student.visible(self.batches, self.student_batches),
-            opts.prior_window,
-            opts.prior_strength,
-            opts.ridge,
-        )
-
-    # ---------------------------------------------------------------- sampling
+        The first to do so is number 1 (from 0), or the first one that is not blind.
+        """
+        return self.iteration > max(1, self.blind_iterations)
 
     def _sample(self, task: Task, seen: bool, on_policy: bool, scope: dict[str, Any]) -> Episodes:
-        """One batch of episodes from the teachers, or from the student with its own noise."""
+        """One batch of trials of the teachers, or of the student with its own noise."""
         assert self.env is not None and self.teachers is not None
-        conditions = np.repeat(np.arange(task.M), self.samples_per_condition)
-        controller = self.teachers.controller
-        covariance = controller.C
-        if on_policy:
-            sigma = self.policy.action_covariance.cpu().numpy()
-            covariance = np.broadcast_to(sigma, covariance.shape)
-        # The run's generator moves on with the complete batch: a model that a callback saves in the
-        # middle, like one that was stopped there, then repeats the batch as it was.
-        rng = copy.deepcopy(self.rng)
-        noise = action_noise(covariance, conditions, self.noise_smoothing, rng)
-
-        def student(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
-            return self.predict(observation, deterministic=True)[0] + noise[episodes, t]
 
         def on_step(locals_: dict[str, Any]) -> bool:
             assert self.env is not None
@@ -618,117 +448,49 @@ class GPS(BaseAlgorithm):
             scope["callback"].update_locals({**locals_, **scope})
             return bool(scope["callback"].on_step())
 
-        # A seed of its own makes an episode's noise independent of workers and interruptions.
-        seeds = rng.integers(2**31, size=len(conditions))
-        starts = [
-            replace(start, seed=int(seed) if start.seed is None else start.seed)
-            for start, seed in zip((task.starts[m] for m in conditions), seeds, strict=True)
-        ]
+        # The run's generator moves on with the complete batch: a model that a callback saves in the
+        # middle, like one that was stopped there, then repeats the batch as it was.
+        rng = copy.deepcopy(self.rng)
         scope["callback"].on_rollout_start()
-        try:
-            episodes = run_episodes(
-                self.env,
-                starts if seen else [without_image(s) for s in starts],
-                student if on_policy else teacher_actor(controller, conditions, noise),
-                task.horizon,
-                task.read_state,
-                keep_observations=seen,
-                on_step=on_step,
-            )
-            check_costs(task.cost, episodes)
-        except EpisodeError as error:
-            m = conditions[error.episode]
-            raise type(error)(
-                f"{error} (iteration {self.iteration + 1}, condition {m})", error.episode
-            ) from error
+        episodes = sample_trials(
+            self.env,
+            task,
+            self.teachers.controller,
+            self.policy if on_policy else None,
+            samples_per_condition=self.samples_per_condition,
+            smoothing=self.noise_smoothing,
+            seen=seen,
+            rng=rng,
+            on_step=on_step,
+            iteration=self.iteration + 1,
+        )
         scope["callback"].on_rollout_end()
         self.rng = rng
-        self.trials += len(starts)
+        self.trials += len(episodes.success)
         return episodes
 
-    def _pretrain(self, task: Task, progress: RunProgress) -> None:
-        """Pose regression of the convolutions on random arm motion (Levine et al. 2016, 5.2)."""
-        extractor = self.policy.features_extractor
-        if not (self.sees_images and self.pose_images and task.random_poses):
-            return
-        if self.pose_error_cm is not None:
-            return  # done before the run was stopped in its first iteration
-        if not isinstance(extractor, ImageExtractor):
-            return  # a features extractor of the user's own is trained end to end alone
-        assert self.env is not None
-        with self._timed("pose images"), progress.phase("pose images", self.pose_images) as step:
-            observations, poses = random_poses(self.env, self.pose_images, self.rng, step)
-        self.pose_images_used += len(poses)
-        with self._timed("pretraining"), progress.phase("pretraining", self.pose_steps) as step:
-            result = pretrain_pose(
-                extractor,
-                observations,
-                poses,
-                steps=self.pose_steps,
-                batch_size=self.batch_size,
-                augment=self.augmentation,
+    def _student(self, task: Task, blind: bool) -> Student:
+        """The policy, or the small network of the full state that stands in for it at first."""
+        options = pick(StudentOptions, vars(self))
+        if not blind:
+            return Student(self.policy, read_observations, options)
+        if self.state_policy is None:
+            dX = task.initial_states.shape[1]
+            space = spaces.Box(-np.inf, np.inf, (dX,), np.float32)
+            self.state_policy = MlpPolicy(space, self.action_space, self.lr_schedule)
+        return Student(self.state_policy, read_state, options)
+
+    def _study(
+        self, learn: Callable[..., Learned], steps: tuple[int, int], progress: RunProgress
+    ) -> Learned:
+        """One student phase: ``learn`` is what the student does in it."""
+        self._n_updates += sum(steps)
+        with timed(self.seconds, "student"), progress.phase("student", sum(steps)) as step:
+            return learn(
+                self.teachers,
+                self.batches,
+                steps=steps,
+                learning_rate=self.student_rate,
                 rng=self.rng,
                 progress=step,
             )
-        self.pose_error_cm = result.error_cm
-        self.logger.record("gps/pose_error_cm", result.error_cm)
-        self.logger.record("gps/pose_images", self.pose_images_used)
-
-    # ---------------------------------------------------------------- reporting
-
-    @contextmanager
-    def _located(self) -> Iterator[None]:
-        """Errors of the numerics know condition and step; the run adds the iteration."""
-        try:
-            yield
-        except (ValueError, np.linalg.LinAlgError) as error:
-            raise ValueError(f"{error} (iteration {self.iteration + 1})") from error
-
-    @contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - begin
-
-    def _record(
-        self,
-        observed: Observed,
-        step: LQRResult,
-        success: np.ndarray,
-        loss: float,
-        on_policy: bool,
-    ) -> None:
-        """Log an iteration, and keep it in ``history``."""
-        assert self.teachers is not None
-        who = "student" if on_policy else "teacher"
-        row = {
-            "gps/iteration": self.iteration,
-            "gps/trials": self.trials,
-            f"gps/{who}_success": float(success.mean()),
-            **figures(self.teachers, observed, step),
-            "train/loss": loss,
-            "train/n_updates": self._n_updates,
-        }
-        self.history.append({**row, "gps/costs": observed.sampled_cost.tolist()})
-        for key, value in row.items():
-            if np.isfinite(value):
-                self.logger.record(key, value)
-        for m, cost in enumerate(observed.sampled_cost):
-            self.logger.record(f"gps/cost_{m}", cost, exclude="stdout")
-
-    def dump_logs(self) -> None:
-        """Write what was recorded, with SB3's own rollout and time keys."""
-        record = self.logger.record
-        if self.ep_info_buffer:
-            record("rollout/ep_rew_mean", float(np.mean([e["r"] for e in self.ep_info_buffer])))
-            record("rollout/ep_len_mean", float(np.mean([e["l"] for e in self.ep_info_buffer])))
-        if self.ep_success_buffer:
-            record("rollout/success_rate", float(np.mean(self.ep_success_buffer)))
-        elapsed = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
-        steps = self.num_timesteps - self._num_timesteps_at_start
-        record("time/fps", int(steps / elapsed))
-        record("time/time_elapsed", int(elapsed), exclude="tensorboard")
-        record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.dump(step=self.num_timesteps)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import numpy as np
+
+Options = TypeVar("Options")
 
 CHOICES = {
     "update": ("badmm", "mdgps"),
@@ -86,6 +89,12 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise ValueError(f"initial_gains must be (kp, kd) or 'lqr', got {gains!r}")
     elif not (np.shape(gains) == (2,) and all(_finite(g) and g >= 0 for g in gains)):
         raise ValueError(f"initial_gains must be (kp, kd), each at least 0, got {gains!r}")
+
+
+def pick(record: type[Options], options: Mapping[str, Any]) -> Options:
+    """The record of those options that are its fields; its others keep their defaults."""
+    names = [f.name for f in fields(record)]  # type: ignore[arg-type]
+    return record(**{name: options[name] for name in names if name in options})
 
 
 def _finite(value: Any) -> bool:

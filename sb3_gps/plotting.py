@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sb3_gps.experiment import SPLITS, rewrite
+from sb3_gps.experiment import SPLITS
+from sb3_gps.files import rewrite
 from sb3_gps.paper import PAPER_TASKS, short_name
 from sb3_gps.ways import WAYS
 

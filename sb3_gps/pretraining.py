@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from sb3_gps.features import SINGLE, ImageExtractor, Observations
+from sb3_gps.progress import RunProgress
+from sb3_gps.reporting import timed
+from sb3_gps.rollout import random_poses
 from sb3_gps.supervised import (
     Augment,
     Progress,
@@ -75,6 +80,30 @@ class PoseEstimator:
             for key, value in images.items()
         }
         return self.readout(self.extractor.image_features(scaled))
+
+
+def pretrain_on_random_poses(
+    env: VecEnv,
+    extractor: ImageExtractor,
+    *,
+    images: int,
+    rng: np.random.Generator,
+    seconds: dict[str, float],
+    progress: RunProgress,
+    steps: int,
+    **options: Any,
+) -> PoseResult:
+    """``pretrain_pose`` on images that the environment draws of random arm motion.
+
+    :param env: resets with the option ``random_pose``
+    :param seconds: of the two phases, added to
+    """
+    with timed(seconds, "pose images"), progress.phase("pose images", images) as step:
+        observations, poses = random_poses(env, images, rng, step)
+    with timed(seconds, "pretraining"), progress.phase("pretraining", steps) as step:
+        return pretrain_pose(
+            extractor, observations, poses, steps=steps, rng=rng, progress=step, **options
+        )
 
 
 def pretrain_pose(

@@ -1,8 +1,8 @@
-"""What a saved model needs to go on learning: one more member of SB3's zip.
+"""An SB3 algorithm that saves all that a run needs to go on.
 
-SB3 writes attributes that are no networks as base64 of a pickle into JSON. Teachers and samples are
-tens of megabytes of numbers, so they have a member of their own, in which float arrays lose what
-their symmetry repeats and are compressed; every bit comes back.
+SB3 writes attributes that are no networks as base64 of a pickle into JSON. The state of a run can
+be tens of megabytes of numbers, so it has a member of its own in the zip, in which float arrays
+lose what their symmetry repeats and are compressed; every bit comes back.
 """
 
 from __future__ import annotations
@@ -12,30 +12,89 @@ import pickle
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterable
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import open_path
+from stable_baselines3.common.type_aliases import GymEnv
 
-MEMBER = "gps_run.pkl"
+from sb3_gps.files import rewrite
+
+Self = TypeVar("Self", bound="ResumableAlgorithm")
+
+MEMBER = "run.pkl"
 
 
-def append_run(path: Path | BufferedIOBase, run: dict[str, Any]) -> None:
-    """Add the state of a run to a zip that SB3 has written.
+class ResumableAlgorithm(BaseAlgorithm):
+    """Saves the attributes of ``run_state`` in a member of its own, and a file whole or not at all.
 
-    :param path: of the zip, or an open file that can be read and written
-    :param run: by the names of the model's attributes; objects that share arrays stay so
+    They are pickled together: objects that they share are stored once, and shared again.
     """
-    with zipfile.ZipFile(path, mode="a") as archive:
-        archive.writestr(MEMBER, pack(run))
+
+    run_state: ClassVar[tuple[str, ...]] = ()
+
+    def save(
+        self,
+        path: str | Path | BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """As SB3's, with all that a run needs to go on; a file appears whole or not at all.
+
+        :param path: of the file, ".zip" is added where it has no suffix; or an open file
+        :param exclude: attributes to leave out
+        :param include: attributes to save that are left out otherwise
+        """
+        exclude = list(exclude or ())
+        run = {name: getattr(self, name) for name in self.run_state if name not in exclude}
+
+        def write(file: Any) -> None:
+            super(ResumableAlgorithm, self).save(file, exclude, include)
+            if run:
+                with zipfile.ZipFile(file, mode="a") as archive:
+                    archive.writestr(MEMBER, pack(run))
+
+        if isinstance(path, BufferedIOBase):
+            whole = io.BytesIO()  # adding to a zip reads it, and the user's file may not allow that
+            write(whole)
+            path.write(whole.getbuffer())
+            return
+        path = Path(path)
+        rewrite(path if path.suffix else path.with_suffix(".zip"), write)
+
+    @classmethod
+    def load(
+        cls: type[Self],
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """As SB3's; ``learn`` goes on exactly where the saved run stood."""
+        # Older files have the state among SB3's own data, in another form.
+        own = {**dict.fromkeys(cls.run_state), **(custom_objects or {})}
+        model = super().load(path, env, device, own, print_system_info, force_reset, **kwargs)
+        given = {**(custom_objects or {}), **kwargs}
+        for name, value in read_run(path).items():
+            setattr(model, name, given.get(name, value))
+        return model
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), *self.run_state]
 
 
 def read_run(path: str | Path | BufferedIOBase) -> dict[str, Any]:
-    """What ``append_run`` wrote; empty, with a warning where there is something else.
+    """The state of a run in a saved model; empty, with a warning where it cannot be read.
 
-    :param path: as ``GPS.load`` takes it
+    :param path: as ``load`` takes it
     """
     file = open_path(path, "r", suffix="zip")
     try:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sb3_gps.core.duals import Duals, UpdateRule
 from sb3_gps.core.fitting import linearize_policy, pooled_prior
+from sb3_gps.core.lqr import marginals
 from sb3_gps.core.types import (
     Gaussian,
     LinearGaussianController,
@@ -25,7 +26,14 @@ from sb3_gps.core.types import (
 from sb3_gps.features import StandardisedExtractor, input_statistics
 from sb3_gps.policies import GPSPolicy
 from sb3_gps.rollout import Observation, map_observation
-from sb3_gps.supervised import FitResult, fit_student, student_actions
+from sb3_gps.supervised import (
+    Augment,
+    Progress,
+    fit_student,
+    pooled_covariance,
+    student_actions,
+)
+from sb3_gps.teachers import Fit, Teachers
 
 
 @dataclass
@@ -145,37 +153,118 @@ def read_state(batch: Batch) -> Observation:
 
 
 @dataclass(frozen=True)
+class StudentOptions:
+    """How the student learns.
+
+    :param student_batches: recent iterations that it is trained on
+    :param trust_radius: deviations of a teacher's noise beyond which its feedback counts less
+    :param batch_size: images in a step of the network
+    :param augmentation: of the images
+    :param prior_window: steps to each side that the prior of its linearisation reaches over
+    :param prior_strength: of that prior's covariance, in samples
+    :param ridge: added to the variances of x in the linearisation
+    """
+
+    student_batches: int = 2
+    trust_radius: float = 2.0
+    batch_size: int = 64
+    augmentation: Augment | None = None
+    prior_window: int = 6
+    prior_strength: float = 10.0
+    ridge: float = 1e-6
+
+
+@dataclass(frozen=True)
 class Student:
-    """A network of the run, and what it reads of a batch."""
+    """A network of the run, what it reads of a batch, and how it learns."""
 
     policy: GPSPolicy
     read: Callable[[Batch], Observation | None]
+    options: StudentOptions
 
-    def visible(self, batches: list[Batch], count: int) -> list[Batch]:
-        """The newest ``count`` batches that it can be trained on."""
-        return [b for b in batches if self.read(b) is not None][-count:]
+    def visible(self, batches: list[Batch]) -> list[Batch]:
+        """The newest batches that it is trained on."""
+        seen = [b for b in batches if self.read(b) is not None]
+        return seen[-self.options.student_batches :]
 
     def actions(self, batch: Batch) -> np.ndarray:
         """Its mean actions on a batch, (M, N, T, dU)."""
         actions = student_actions(self.policy, flatten([self.read(batch)]))
         return actions.reshape(batch.samples.U.shape)
 
-    def linearized(
-        self, batches: list[Batch], window: int, strength: float, ridge: float
-    ) -> tuple[LinearGaussianController, np.ndarray]:
+    def linearized(self, batches: list[Batch]) -> tuple[LinearGaussianController, np.ndarray]:
         """pi(u|x) about the newest of the batches, and the mean actions (M, N, T, dU) there."""
+        opts = self.options
         covariance = self.policy.action_covariance.double().cpu().numpy()
+        batches = self.visible(batches)
         actions = [self.actions(b) for b in batches]
-        pi = linearized_student(batches, actions, covariance, window, strength, ridge)
+        pi = linearized_student(
+            batches, actions, covariance, opts.prior_window, opts.prior_strength, opts.ridge
+        )
         return pi, actions[-1]
 
-    def fit(self, batches: list[Batch], targets: StudentTargets, **options: Any) -> FitResult:
-        """Train it on the targets of the batches; ``options`` as for ``fit_student``.
+    def approach(
+        self, teachers: Teachers, batches: list[Batch], **fitting: Any
+    ) -> tuple[float, LinearGaussianController]:
+        """Learn from the teachers, and charge them and itself for where they still disagree.
+
+        :param fitting: as for ``fit``
+        :return: the loss at the end, and pi(u|x) about the newest batch
+        """
+        assert teachers.fit is not None
+        p = teachers.controller
+        loss = self.fit(replace(teachers.fit, controller=p), teachers, batches, **fitting)
+        precision = np.linalg.inv(p.C).reshape(-1, *p.C.shape[-2:])
+        floor = teachers.options.min_action_std**2
+        self.policy.set_action_covariance(pooled_covariance(precision, floor=floor))
+        linearised, actions = self.linearized(batches)
+        teachers.update_duals(batches[-1].samples.X, actions, linearised)
+        return loss, linearised
+
+    def finish(
+        self, teachers: Teachers, batches: list[Batch], *, rng: np.random.Generator, **fitting: Any
+    ) -> float:
+        """Learn from the teachers that are to be believed most; the loss at the end."""
+        return self.fit(teachers.final(rng), teachers, batches, rng=rng, **fitting)
+
+    def fit(
+        self,
+        teacher: Fit,
+        teachers: Teachers,
+        batches: list[Batch],
+        *,
+        steps: tuple[int, int],
+        learning_rate: float,
+        rng: np.random.Generator,
+        progress: Progress,
+    ) -> float:
+        """Train it on what the teachers would do in the batches; the loss at the end.
 
         Its vector inputs are standardised by the data that it is about to be fitted to.
+
+        :param teacher: whose actions they are
+        :param teachers: whose rule and duals say how to follow them
+        :param steps: of the fully connected layers alone, and of the whole network
         """
+        opts = self.options
+        batches = self.visible(batches)
+        z = marginals(teacher.dynamics, teacher.controller, teacher.initial_state)
+        targets = student_targets(
+            teachers.rule, batches, teacher.controller, teachers.duals, z, opts.trust_radius
+        )
         inputs = flatten([self.read(b) for b in batches])
         extractor = self.policy.features_extractor
         if isinstance(extractor, StandardisedExtractor):
             extractor.set_input_statistics(input_statistics(inputs))
-        return fit_student(self.policy, inputs, targets, **options)
+        return fit_student(
+            self.policy,
+            inputs,
+            targets,
+            head_steps=steps[0],
+            end_to_end_steps=steps[1],
+            batch_size=opts.batch_size,
+            learning_rate=learning_rate,
+            augment=opts.augmentation,
+            rng=rng,
+            progress=progress,
+        ).loss

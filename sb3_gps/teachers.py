@@ -7,17 +7,20 @@ changes in between. Levine et al. 2016, sec. 4 and App. A.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from sb3_gps.core.badmm import BADMM
 from sb3_gps.core.costs import CostModel, expand_cost, expected_cost, trajectory_costs
 from sb3_gps.core.duals import Duals, UpdateRule
 from sb3_gps.core.fitting import fit_dynamics, held_out_error, pooled_prior, transitions
 from sb3_gps.core.gaussian import floor_eigenvalues
 from sb3_gps.core.initial import double_integrator_gains, pd_controller, random_controller
-from sb3_gps.core.lqr import LQRResult, entropy, kl_constrained_lqr, marginals
+from sb3_gps.core.lqr import LQRResult, entropy, kl_constrained_lqr, kl_divergence, marginals
+from sb3_gps.core.mirror_descent import MirrorDescent
 from sb3_gps.core.mixture import (
     GaussianMixture,
     fit_mixture,
@@ -35,6 +38,7 @@ from sb3_gps.core.types import (
     where,
 )
 from sb3_gps.environment import Task
+from sb3_gps.options import pick
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,16 @@ class Teachers:
             self._fit = self.fit_of(self.current)
         return self._fit
 
+    def check_fit(self, task: Task) -> None:
+        """Refuse a task that these teachers are not for."""
+        has = self.controller.K.shape
+        needs = (task.M, task.horizon, task.dU, task.initial_states.shape[1])
+        if has != needs:
+            raise ValueError(
+                f"this model was trained on (conditions, horizon, dU, dX) = {has}, the environment "
+                f"has {needs}; pass one like the first, or begin with a new GPS"
+            )
+
     @property
     def epsilon(self) -> np.ndarray:
         """The bound on the KL of each condition's next step, nats in a trajectory, (M,)."""
@@ -249,15 +263,32 @@ class Teachers:
         self.promise = Promise(self.fit.sampled_cost, predicted)
         return result
 
-    def final(self) -> Fit:
-        """Each condition's newest controller where it promises less than the best one cost.
+    def update_duals(
+        self, X: np.ndarray, actions: np.ndarray, student: LinearGaussianController
+    ) -> None:
+        """Charge for where teachers and student disagree.
 
-        The newest has not been executed: where its promise is no better, the best is safer. Early
-        on the newest is nearly always better, and a student of the best would lag an iteration.
+        :param X: states of the newest samples, (M, N, T, dX)
+        :param actions: the student's mean actions there, (M, N, T, dU)
+        :param student: linearised
+        """
+        assert self.fit is not None
+        z = marginals(self.fit.dynamics, self.controller, self.fit.initial_state)
+        kl = kl_divergence(self.controller, student, z)
+        self.duals = self.rule.update_duals(self.duals, X, actions, self.controller, kl)
+
+    def final(self, rng: np.random.Generator) -> Fit:
+        """Each condition's newest controller, or the best executed one where that promises less.
+
+        Both are judged under the newest models. What the best one really cost does not compare with
+        a promise: models add their own noise, so that near convergence every promise looks bad, and
+        the student would be fitted to old controllers, each of another iteration, in states where
+        they extrapolate. That took a student of 100 % on unseen positions to 86 %.
         """
         assert self.fit is not None and self.best is not None and self.promise is not None
         newest = replace(self.fit, controller=self.controller, sampled_cost=self.promise.predicted)
-        better = self.promise.predicted < self.best.sampled_cost
+        best = self.cost_of(self.best.controller, self.fit, rng)
+        better = self.promise.predicted <= best
         return newest if better.all() else where(better, newest, self.fit_of(self.best))
 
     def cost_of(
@@ -320,6 +351,19 @@ def initial_state(samples: Trajectories, min_variance: float = 1e-6) -> Gaussian
     deviation = (x0 - mean[:, None]).reshape(-1, x0.shape[-1])
     cov = deviation.T @ deviation / len(deviation) + min_variance * np.eye(x0.shape[-1])
     return Gaussian(mean, np.broadcast_to(cov, (len(mean), *cov.shape)).copy())
+
+
+def first_teachers(task: Task, options: Mapping[str, Any]) -> Teachers:
+    """Teachers of a new run.
+
+    :param options: by the names of the keywords of ``GPS``; those of others are ignored
+    """
+    return Teachers(
+        first_controller(task, options["initial_std"], options["initial_gains"]),
+        task.cost,
+        MirrorDescent() if options["update"] == "mdgps" else pick(BADMM, options),
+        pick(TeacherOptions, options),
+    )
 
 
 def first_controller(

@@ -13,8 +13,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_gps.environment import resolve_horizon
-from sb3_gps.experiment import SPLITS, rewrite
+from sb3_gps.experiment import SPLITS
 from sb3_gps.features import split_space
+from sb3_gps.files import rewrite
 from sb3_gps.rollout import Start, run_episodes
 
 FPS = 20  # of the tasks' control, so that videos run in real time

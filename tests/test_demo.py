@@ -24,10 +24,10 @@ from sb3_gps.experiment import (
     Protocol,
     StudentCurve,
     command_line,
-    rewrite,
     wilson,
     write_json,
 )
+from sb3_gps.files import rewrite
 from sb3_gps.paper import PAPER_TASKS
 from sb3_gps.plotting import plot_success_vs_trials
 from sb3_gps.rollout import Start, reset_episodes

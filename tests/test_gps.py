@@ -25,7 +25,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNorm
 from toy_envs import HORIZON, QUICK, SMALL_POLICY, ImagePointMass, PointMass, cost
 
 from sb3_gps import GPS
-from sb3_gps.gps import RUN_STATE
 from sb3_gps.supervised import student_actions
 
 M = 4
@@ -436,7 +435,7 @@ def test_a_saved_model_is_no_larger_than_what_it_must_keep(env, tmp_path):
     env = gym.make(f"Toy/{env}-v0", noise=0.05, max_episode_steps=T, num_conditions=6)
     gps = model(env, **options, rollback=0.0, rollback_slack=0.0).learn()
     gps.save(tmp_path / "whole")
-    gps.save(tmp_path / "policy", exclude=RUN_STATE)
+    gps.save(tmp_path / "policy", exclude=GPS.run_state)
     whole, policy = (os.path.getsize(tmp_path / f"{name}.zip") for name in ("whole", "policy"))
 
     teachers = gps.teachers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import zipfile
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from toy_envs import QUICK
 
 from sb3_gps import GPS
 from sb3_gps.core.types import Trajectories
-from sb3_gps.saving import MEMBER, append_run, pack, read_run
+from sb3_gps.saving import MEMBER, pack
 from sb3_gps.student import Batch
 
 
@@ -107,6 +106,26 @@ def test_what_the_caller_gives_is_taken_instead(tmp_path):
     assert GPS.load(tmp_path / "a", batches=[]).batches == []
 
 
+def test_an_older_file_acts_but_does_not_learn(tmp_path, monkeypatch):
+    """Its teachers, in whatever form, are among SB3's own data."""
+    gps = learned()
+    with monkeypatch.context() as patch:
+        patch.setattr(GPS, "run_state", ())
+        gps.save(tmp_path / "a")
+    alone = GPS.load(tmp_path / "a", gym.make("Toy/PointMass-v0"))
+    assert alone.teachers is None
+    alone.predict(gym.make("Toy/PointMass-v0").reset()[0])
+    with pytest.raises(ValueError, match="without its teachers after 2 iterations"):
+        alone.learn()
+
+
+def test_options_given_to_load_take_effect(tmp_path):
+    learned().save(tmp_path / "a")
+    again = GPS.load(tmp_path / "a", gym.make("Toy/PointMass-v0"), kl_step=0.5)
+    again.learn(total_timesteps=1)
+    assert again.teachers.options.kl_step == 0.5
+
+
 @dataclass
 class Gone:
     """A class that the next version does not have."""
@@ -135,12 +154,3 @@ def test_damage_is_found(tmp_path):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"a\.zip is damaged: Bad CRC"):
         GPS.load(path)
-
-
-def test_a_zip_without_a_run():
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("data", "{}")
-    assert read_run(buffer) == {}
-    append_run(buffer, {"a": 1})
-    assert read_run(buffer) == {"a": 1}

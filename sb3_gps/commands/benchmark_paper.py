@@ -68,7 +68,8 @@ def _tasks() -> dict[str, tuple[str, Any]]:
 
 def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
     """``summary.md`` and ``success.png`` in a folder."""
-    from sb3_gps.experiment import conditions_of_measurement, rewrite
+    from sb3_gps.experiment import conditions_of_measurement
+    from sb3_gps.files import rewrite
     from sb3_gps.plotting import plot_paper_table
 
     words = [

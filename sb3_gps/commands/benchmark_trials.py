@@ -60,7 +60,8 @@ def plan(args: argparse.Namespace) -> Iterator[Run]:
 
 def write_summary(runs: list[dict[str, Any]], out: Path) -> None:
     """``summary.md`` and ``success_vs_trials.png`` in a folder."""
-    from sb3_gps.experiment import conditions_of_measurement, rewrite
+    from sb3_gps.experiment import conditions_of_measurement
+    from sb3_gps.files import rewrite
     from sb3_gps.plotting import plot_success_vs_trials
 
     words = [
