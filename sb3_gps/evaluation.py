@@ -1,7 +1,8 @@
-"""Success of a policy on a task's splits, by the task's own rule at the last step."""
+"""Success of a policy from given starts, by the task's own rule at the last step."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,8 @@ from sb3_gps.rollout import Start, StepHook, run_episodes
 
 @dataclass(frozen=True)
 class SuccessRate:
-    """Success over episodes of one split."""
+    """Success over episodes."""
 
-    split: str
     success: np.ndarray  # (episodes,) bool
     returns: np.ndarray  # (episodes,)
 
@@ -25,6 +25,48 @@ class SuccessRate:
     def rate(self) -> float:
         """Share of successful episodes, 0 to 1."""
         return float(self.success.mean())
+
+
+def evaluate_starts(
+    model: PolicyPredictor,
+    env: VecEnv,
+    starts: Sequence[Start],
+    repeats: int = 1,
+    seed: int = 0,
+    horizon: int | None = None,
+    on_step: StepHook | None = None,
+) -> SuccessRate:
+    """Run the deterministic policy ``repeats`` times from each start.
+
+    :param model: anything with SB3's ``predict``
+    :param env: its environments run in parallel; more of them share one network pass
+    :param starts: those without a seed get one for each repeat (initial-state noise)
+    :param seed: of the first start; the next have the next ones
+    :param horizon: T; None: the environment's
+    :param on_step: as of ``run_episodes``
+    :raises ValueError: where the environment does not say what success is
+    """
+    seeded = [
+        start if start.seed is not None else Start(start.options, seed + 100_003 * r + i)
+        for i, start in enumerate(starts)
+        for r in range(repeats)
+    ]
+
+    def actor(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
+        return model.predict(observation, deterministic=True)[0]
+
+    episodes = run_episodes(
+        env,
+        seeded,
+        actor,
+        resolve_horizon(horizon, env),
+        read_state=None,
+        keep_observations=False,
+        on_step=on_step,
+    )
+    if np.isnan(episodes.success).any():
+        raise ValueError("the environment gives no info['is_success']: success cannot be judged")
+    return SuccessRate(episodes.success > 0.5, episodes.rewards.sum(axis=1))
 
 
 def evaluate_split(
@@ -38,36 +80,12 @@ def evaluate_split(
     horizon: int | None = None,
     on_step: StepHook | None = None,
 ) -> SuccessRate:
-    """Run the deterministic policy ``repeats`` times from each of a split's first positions.
+    """``evaluate_starts`` from a split's positions.
 
-    :param model: anything with SB3's ``predict``
-    :param env: its environments run in parallel; more of them share one network pass
     :param split: given to ``reset(options={"split": ..., "condition": i})``
     :param positions: how many conditions of the split
     :param first: the first of them; unseen positions beyond those that are reported are for
         choosing options
-    :param repeats: runs of each, with different reset seeds (initial-state noise)
-    :param seed: of the resets
-    :param on_step: as of ``run_episodes``
     """
-    starts = [
-        Start({"split": split, "condition": i}, seed=seed + 100_003 * r + i)
-        for i in range(first, first + positions)
-        for r in range(repeats)
-    ]
-
-    def actor(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
-        return model.predict(observation, deterministic=True)[0]
-
-    episodes = run_episodes(
-        env,
-        starts,
-        actor,
-        resolve_horizon(horizon, env),
-        read_state=None,
-        keep_observations=False,
-        on_step=on_step,
-    )
-    if np.isnan(episodes.success).any():
-        raise ValueError("the environment gives no info['is_success']: success cannot be judged")
-    return SuccessRate(split, episodes.success > 0.5, episodes.rewards.sum(axis=1))
+    starts = [Start({"split": split, "condition": i}) for i in range(first, first + positions)]
+    return evaluate_starts(model, env, starts, repeats, seed + first, horizon, on_step)

@@ -17,18 +17,18 @@ import mujoco
 import numpy as np
 import stable_baselines3
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.type_aliases import PolicyPredictor
 
 import sb3_gps
 from sb3_gps.augmentation import Augmentation
+from sb3_gps.callbacks import StudentSuccessCallback
 from sb3_gps.environment import optional_attribute
 from sb3_gps.evaluation import SuccessRate, evaluate_split
 from sb3_gps.files import rewrite
 from sb3_gps.gps import GPS
 from sb3_gps.progress import RunProgress
-from sb3_gps.ways import Trained, train
+from sb3_gps.ways import Trained, make_env, train
 
 Z95 = 1.96
 SPLITS = {  # name -> in words
@@ -122,44 +122,6 @@ def wilson(rate: float, n: int, z: float = Z95) -> tuple[float, float]:
     centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
-
-
-class StudentCurve(BaseCallback):
-    """Success of the student itself after each end-to-end iteration, in ``rows``.
-
-    It takes time and changes nothing: nothing is learned from these episodes. The unseen positions
-    are not those of the final evaluation.
-    """
-
-    def __init__(self, env_id: str, positions: int = 16, first: int = 1000, **env_kwargs: Any):
-        super().__init__()
-        self.env_id, self.env_kwargs = env_id, env_kwargs
-        self.positions, self.first = positions, first
-        self.rows: list[dict[str, float]] = []
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_start(self) -> None:
-        model = self.model
-        assert isinstance(model, GPS)
-        if model.iteration <= max(model.blind_iterations, 1):
-            return  # the policy has not been fitted yet
-        M = trained_conditions(model)
-        env = make_vec_env(
-            self.env_id, n_envs=self.positions, env_kwargs={**self.env_kwargs, "num_conditions": M}
-        )
-        train = evaluate_split(model, env, "train", M)
-        unseen = evaluate_split(model, env, "spatial", self.positions, first=self.first)
-        env.close()
-        self.logger.record("gps/student_success", train.rate)
-        self.rows.append(
-            {
-                "trials": model.trials,
-                "train": round(100 * train.rate, 2),
-                "validation": round(100 * unseen.rate, 2),
-            }
-        )
 
 
 def machine() -> dict[str, Any]:
@@ -262,7 +224,10 @@ def run_experiment(
     """
     env_kwargs = env_kwargs or {}
     begin = time.perf_counter()
-    follow = StudentCurve(env_id, **env_kwargs) if curve else None
+    follow = None
+    if curve:  # but for the last point, which the evaluation adds
+        another = make_env(way, env_id, num_conditions, n_envs=16, env_kwargs=env_kwargs)
+        follow = StudentSuccessCallback(another, split="spatial", last=False)
     trained = train(
         way,
         env_id,
@@ -275,6 +240,8 @@ def run_experiment(
         progress_bar=progress_bar,
         callback=[c for c in (callback, follow) if c is not None] or None,
     )
+    if follow is not None:
+        follow.eval_env.close()
     model = trained.model
     middle = time.perf_counter()
     M = trained_conditions(model)

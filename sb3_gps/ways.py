@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.type_aliases import MaybeCallback, PolicyPredictor
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gps.features import split_space
 from sb3_gps.gps import GPS
@@ -62,18 +63,7 @@ def train(
     :param n_envs: environments in the training VecEnv
     :raises ValueError: an unknown way
     """
-    if way not in WAYS:
-        raise ValueError(f"way {way!r} does not exist; available: {', '.join(WAYS)}")
-    env_kwargs = dict(env_kwargs or {})
-    if num_conditions is not None:
-        env_kwargs["num_conditions"] = num_conditions
-    apart = way == "pose-prediction"
-    env = make_vec_env(
-        env_id,
-        n_envs=n_envs,
-        env_kwargs=env_kwargs,
-        wrapper_class=PoseObservation if apart else None,
-    )
+    env = make_env(way, env_id, num_conditions, n_envs, env_kwargs)
     if way == "pose-features":
         options = {**options, **FROZEN_CONVOLUTIONS}
     model = GPS(policy_for(env.observation_space), env, seed=seed, verbose=verbose, **options)
@@ -82,10 +72,10 @@ def train(
     trained = Trained(
         model, model, model.pose_images_used, model.pose_error_cm, dict(model.seconds)
     )
-    if not apart:
+    if way != "pose-prediction":
         return trained
     begin = time.perf_counter()
-    images = make_vec_env(env_id, env_kwargs=env_kwargs)
+    images = make_env("end-to-end", env_id, num_conditions, env_kwargs=env_kwargs)
     result = train_pose_estimator(
         images,
         model.pose_images,
@@ -98,6 +88,27 @@ def train(
     trained.pose_images, trained.pose_error_cm = result.images, result.error_cm
     trained.seconds["pretraining"] = time.perf_counter() - begin
     return trained
+
+
+def make_env(
+    way: str,
+    env_id: str,
+    num_conditions: int | None = None,
+    n_envs: int = 1,
+    env_kwargs: dict[str, Any] | None = None,
+) -> VecEnv:
+    """What the policy of a way is trained in.
+
+    :param num_conditions: training conditions, by default the task's own
+    :raises ValueError: an unknown way
+    """
+    if way not in WAYS:
+        raise ValueError(f"way {way!r} does not exist; available: {', '.join(WAYS)}")
+    env_kwargs = dict(env_kwargs or {})
+    if num_conditions is not None:
+        env_kwargs["num_conditions"] = num_conditions
+    wrapper = PoseObservation if way == "pose-prediction" else None
+    return make_vec_env(env_id, n_envs=n_envs, env_kwargs=env_kwargs, wrapper_class=wrapper)
 
 
 def policy_for(observation_space: gym.Space) -> str:

@@ -9,20 +9,16 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
-from stable_baselines3.common.logger import Logger
 
 from sb3_gps import GPS, Augmentation
 from sb3_gps import __main__ as cli
 from sb3_gps.commands import benchmark_paper, benchmark_trials
 from sb3_gps.commands.demo import run_demo
 from sb3_gps.commands.options import parse_options, parse_pairs
-from sb3_gps.evaluation import SuccessRate
 from sb3_gps.experiment import (
     Protocol,
-    StudentCurve,
     command_line,
     wilson,
     write_json,
@@ -30,7 +26,6 @@ from sb3_gps.experiment import (
 from sb3_gps.files import rewrite
 from sb3_gps.paper import PAPER_TASKS
 from sb3_gps.plotting import plot_success_vs_trials
-from sb3_gps.rollout import Start, reset_episodes
 
 TINY = {
     "iterations": 3,
@@ -96,24 +91,6 @@ def test_the_readme_lists_every_option() -> None:
     assert GPS.__doc__ is not None
     documented = re.findall(r":param (\w+):", GPS.__doc__)
     assert set(documented) == {"policy", "env", "augmentation", *expected}
-
-
-@pytest.mark.gl
-def test_the_curve_reaches_every_training_position(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More of them than the task has by default."""
-
-    def reset_last(model: Any, env: Any, split: str, positions: int, **_: Any) -> SuccessRate:
-        reset_episodes(env, [Start({"split": split, "condition": positions - 1})] * env.num_envs)
-        return SuccessRate(split, np.ones(positions, bool), np.zeros(positions))
-
-    monkeypatch.setattr("sb3_gps.experiment.evaluate_split", reset_last)
-    model = GPS("CnnPolicy", gym.make("GPS/ShapeCube-v0"))
-    model.set_logger(Logger(folder=None, output_formats=[]))
-    model.iteration, model.history = 2, [{"gps/costs": [0.0] * 40}]
-    curve = StudentCurve("GPS/ShapeCube-v0", positions=2)
-    curve.init_callback(model)
-    curve.on_rollout_start()
-    assert curve.rows == [{"trials": 0, "train": 100.0, "validation": 100.0}]
 
 
 @pytest.mark.gl

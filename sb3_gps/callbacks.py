@@ -1,0 +1,123 @@
+"""Callbacks for ``GPS.learn``."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from sb3_gps.environment import optional_attribute
+from sb3_gps.evaluation import evaluate_split, evaluate_starts
+from sb3_gps.gps import GPS
+
+
+class StudentSuccessCallback(BaseCallback):
+    """Success of the student alone, without noise, after each iteration that has fitted it.
+
+    ``gps/student_success`` is the share of successful episodes from the starts of the training
+    conditions, by ``info["is_success"]`` at the last step, and ``gps/student_validation`` that from
+    unseen positions. They are taken as the next iteration begins and logged with it. Where the
+    student acts in the trials itself (``sampling="student"``), the log's ``gps/student_success`` is
+    that of the trials; ``rows`` always has this one.
+
+    It takes time and changes nothing: its episodes have an environment and seeds of their own, are
+    no trials, and nothing is learned from them.
+
+    :param eval_env: as the training environment was made, but another; or its id. The episodes run
+        in parallel in a ``VecEnv``
+    :param repeats: episodes from each start, which differ by the noise of the initial state
+    :param split: of unseen positions, as in ``reset(options={"split": ..., "condition": i})``;
+        None: none are tried
+    :param positions: how many of them
+    :param first: the first of them. Options that are chosen by their success should not have seen
+        those that are reported, which are counted from 0
+    :param last: whether to try the student after ``learn`` as well
+    """
+
+    def __init__(
+        self,
+        eval_env: gym.Env | VecEnv | str,
+        repeats: int = 1,
+        split: str | None = None,
+        positions: int = 16,
+        first: int = 1000,
+        last: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, value in (("repeats", repeats), ("positions", positions)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        env = maybe_make_env(eval_env, verbose=0)
+        self.eval_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+        self.repeats = repeats
+        self.split, self.positions, self.first = split, positions, first
+        self.last = last
+        self.rows: list[dict[str, float]] = []  # trials so far; "train" and "validation" in percent
+
+    def _init_callback(self) -> None:
+        self._gps()
+        if _identities(self.eval_env) & _identities(self.training_env):
+            raise ValueError(
+                "the student is to be tried in an environment of its own, got the one that it is "
+                "trained in: make another"
+            )
+        has, needs = (
+            optional_attribute(env, "num_conditions") for env in (self.eval_env, self.training_env)
+        )
+        if has != needs:
+            raise ValueError(
+                f"the student is to be tried on the {needs} conditions that it is trained on, got "
+                f"an environment with {has}: make it with the same arguments"
+            )
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self._evaluate()
+
+    def _on_training_end(self) -> None:
+        if self.last and self._evaluate():
+            self.logger.dump(self.num_timesteps)
+
+    def _evaluate(self) -> bool:
+        """Whether there was something new to try."""
+        model = self._gps()
+        tried = bool(self.rows) and self.rows[-1]["trials"] == model.trials
+        if tried or not model.policy_fitted:
+            return False
+        task = model.task
+        train = evaluate_starts(
+            model, self.eval_env, task.starts, self.repeats, horizon=task.horizon
+        ).rate
+        row = {"trials": model.trials, "train": round(100 * train, 2)}
+        self.logger.record("gps/student_success", train)
+        if self.split is not None:
+            unseen = evaluate_split(
+                model,
+                self.eval_env,
+                self.split,
+                self.positions,
+                self.repeats,
+                self.first,
+                horizon=task.horizon,
+            ).rate
+            row["validation"] = round(100 * unseen, 2)
+            self.logger.record("gps/student_validation", unseen)
+        self.rows.append(row)
+        return True
+
+    def _gps(self) -> GPS:
+        if not isinstance(self.model, GPS):
+            raise ValueError(
+                f"{type(self).__name__} is for GPS, got {type(self.model).__name__}; SB3's "
+                "EvalCallback is for every algorithm"
+            )
+        return self.model
+
+
+def _identities(env: VecEnv) -> set[int]:
+    """Of its environments, or of itself where they are in processes of their own."""
+    base = env.unwrapped
+    return {id(e.unwrapped) for e in base.envs} if isinstance(base, DummyVecEnv) else {id(base)}
