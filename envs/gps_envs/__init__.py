@@ -19,11 +19,15 @@ except Exception as error:  # its OpenGL module is loaded at once, and fails in 
     ) from error
 
 from gps_envs.base import ArmEnv
+from gps_envs.coat_hanger import CoatHangerEnv
 from gps_envs.costs import PointCost
 from gps_envs.shape_cube import ShapeCubeEnv
 
-__all__ = ["ArmEnv", "PointCost", "ShapeCubeEnv"]
+__all__ = ["ArmEnv", "CoatHangerEnv", "PointCost", "ShapeCubeEnv"]
 
-for _id, _entry_point in {"GPS/ShapeCube-v0": "gps_envs.shape_cube:ShapeCubeEnv"}.items():
+for _id, _entry_point in {
+    "GPS/CoatHanger-v0": "gps_envs.coat_hanger:CoatHangerEnv",
+    "GPS/ShapeCube-v0": "gps_envs.shape_cube:ShapeCubeEnv",
+}.items():
     if _id not in gymnasium.registry:
         gymnasium.register(_id, entry_point=_entry_point, max_episode_steps=ArmEnv.horizon)
