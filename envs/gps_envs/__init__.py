@@ -19,13 +19,15 @@ except Exception as error:  # its OpenGL module is loaded at once, and fails in 
     ) from error
 
 from gps_envs.base import ArmEnv
+from gps_envs.coat_hanger import CoatHangerEnv
 from gps_envs.costs import PointCost
 from gps_envs.peg_insertion import PegInsertionEnv
 from gps_envs.shape_cube import ShapeCubeEnv
 
-__all__ = ["ArmEnv", "PegInsertionEnv", "PointCost", "ShapeCubeEnv"]
+__all__ = ["ArmEnv", "CoatHangerEnv", "PegInsertionEnv", "PointCost", "ShapeCubeEnv"]
 
 _TASKS = {
+    "GPS/CoatHanger-v0": "gps_envs.coat_hanger:CoatHangerEnv",
     "GPS/PegInsertion-v0": "gps_envs.peg_insertion:PegInsertionEnv",
     "GPS/ShapeCube-v0": "gps_envs.shape_cube:ShapeCubeEnv",
 }
