@@ -60,10 +60,13 @@ def plan(args: argparse.Namespace) -> Iterator[Run]:
 
 
 def _tasks() -> dict[str, tuple[str, Any]]:
-    """Short name -> (id, the paper's figures)."""
+    """Short name -> (id, the paper's figures) of the tasks that are there."""
+    import gymnasium as gym
+
     from sb3_gps.paper import PAPER_TASKS, short_name
 
-    return {short_name(env): (env, paper) for env, paper in PAPER_TASKS.items()}
+    there = {env: paper for env, paper in PAPER_TASKS.items() if env in gym.registry}
+    return {short_name(env): (env, paper) for env, paper in there.items()}
 
 
 def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
