@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
