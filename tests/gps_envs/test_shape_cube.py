@@ -7,6 +7,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
+from arm_scripts import check_velocities, follow, move_to
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
@@ -27,23 +28,13 @@ def env():
 def insert(env: ShapeCubeEnv, offset=(0.0, 0.0), **options) -> dict:
     """One episode of a scripted controller: over the hole (plus an offset in m), then down."""
     _, info = env.reset(options={**BLIND, **options})
-    model, data, body = env.model, env.data, env.model.body("object").id
     hole = info["pose"][:3] + np.array([*offset, -SEATED])
-    jacobian, error, quaternion = np.empty((6, 7)), np.empty(6), np.empty(4)
-    for _ in range(100):
-        rotation = data.xmat[body].reshape(3, 3)
-        bottom = env.in_world(env.object_points[:1])[0]
+
+    def goal(bottom: np.ndarray) -> np.ndarray:
         away = np.hypot(*(bottom - hole)[:2]) > 0.006 and bottom[2] > hole[2] + SEATED
-        goal = hole + np.array([0, 0, 0.08 if away else 0])
-        error[:3] = np.clip(goal - bottom, -0.05, 0.05)
-        mujoco.mju_mat2Quat(quaternion, (env.goal_rotation @ rotation.T).ravel())
-        mujoco.mju_quat2Vel(error[3:], quaternion, 1.0)
-        mujoco.mj_jac(model, data, jacobian[:3], jacobian[3:], bottom, body)
-        velocity = 6 * np.linalg.pinv(jacobian) @ error
-        torque = model.dof_damping * (1.6 * velocity - 0.6 * data.qvel)
-        action = np.clip(torque / model.actuator_gear[:, 0], -1, 1)
-        _, _, _, _, info = env.step(action.astype(np.float32))
-    return info
+        return hole + np.array([0, 0, 0.08 if away else 0])
+
+    return follow(env, info, goal)
 
 
 @pytest.mark.gl
@@ -81,10 +72,7 @@ def test_success_is_one_sided_geometry(depth, aside, success):
     env = ShapeCubeEnv()
     env.reset(seed=0, options={"target": [0.03, -0.02], **BLIND})
     hole = env.data.mocap_pos[env.model.body("target").mocapid[0]]
-    place = hole + np.array([aside, 0, -depth])
-    angles = env._inverse_kinematics(env.start_angles, place, env.goal_rotation, tolerance=1e-5)
-    env.data.qpos[:] = angles
-    env._update_kinematics()
+    move_to(env, hole + np.array([aside, 0, -depth]))
     assert env.in_place() is success
 
 
@@ -98,14 +86,7 @@ def test_state_velocities_and_relation_to_proprio(env):
     assert info["state"][14:23] == pytest.approx(info["pose"][3:] - goal.ravel(), abs=1e-6)
     for _ in range(20):
         _, _, _, _, info = env.step(rng.uniform(-1, 1, 7).astype(np.float32))
-    x, h = info["state"], 1e-6
-    points = []
-    for sign in (1, -1):  # the same configuration moved along its own velocity
-        task.data.qpos[:] = x[:7] + sign * h * x[7:14]
-        task._update_kinematics()
-        points.append(task.in_world(task.object_points).ravel())
-    assert np.abs(x[23:]).max() > 0.05
-    assert x[23:] == pytest.approx((points[0] - points[1]) / (2 * h), abs=1e-6)
+    check_velocities(task, info["state"])
 
 
 def test_proprio_is_blind_to_the_target(env):
