@@ -21,9 +21,14 @@ except Exception as error:  # its OpenGL module is loaded at once, and fails in 
 from gps_envs.base import ArmEnv
 from gps_envs.costs import PointCost
 from gps_envs.shape_cube import ShapeCubeEnv
+from gps_envs.toy_hammer import ToyHammerEnv
 
-__all__ = ["ArmEnv", "PointCost", "ShapeCubeEnv"]
+__all__ = ["ArmEnv", "PointCost", "ShapeCubeEnv", "ToyHammerEnv"]
 
-for _id, _entry_point in {"GPS/ShapeCube-v0": "gps_envs.shape_cube:ShapeCubeEnv"}.items():
+_TASKS = {
+    "GPS/ShapeCube-v0": "gps_envs.shape_cube:ShapeCubeEnv",
+    "GPS/ToyHammer-v0": "gps_envs.toy_hammer:ToyHammerEnv",
+}
+for _id, _entry_point in _TASKS.items():
     if _id not in gymnasium.registry:
         gymnasium.register(_id, entry_point=_entry_point, max_episode_steps=ArmEnv.horizon)
