@@ -23,13 +23,22 @@ from gps_envs.coat_hanger import CoatHangerEnv
 from gps_envs.costs import PointCost
 from gps_envs.peg_insertion import PegInsertionEnv
 from gps_envs.shape_cube import ShapeCubeEnv
+from gps_envs.toy_hammer import ToyHammerEnv
 
-__all__ = ["ArmEnv", "CoatHangerEnv", "PegInsertionEnv", "PointCost", "ShapeCubeEnv"]
+__all__ = [
+    "ArmEnv",
+    "CoatHangerEnv",
+    "PegInsertionEnv",
+    "PointCost",
+    "ShapeCubeEnv",
+    "ToyHammerEnv",
+]
 
 _TASKS = {
     "GPS/CoatHanger-v0": "gps_envs.coat_hanger:CoatHangerEnv",
     "GPS/PegInsertion-v0": "gps_envs.peg_insertion:PegInsertionEnv",
     "GPS/ShapeCube-v0": "gps_envs.shape_cube:ShapeCubeEnv",
+    "GPS/ToyHammer-v0": "gps_envs.toy_hammer:ToyHammerEnv",
 }
 for _id, _entry_point in _TASKS.items():
     if _id not in gymnasium.registry:

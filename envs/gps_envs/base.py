@@ -61,7 +61,7 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
     default_conditions: ClassVar[int] = 25
     default_cost: ClassVar[PointCost] = PointCost(horizon=horizon)
     hold: ClassVar[int] = 1  # steps that the object has to be in place
-    distractor_area: ClassVar[np.ndarray]  # ((x, y) low, (x, y) high) in the world
+    distractor_area: ClassVar[np.ndarray]  # ((x, y) low, (x, y) high) in the world, or several
     fixture_radius: ClassVar[float]  # kept free of distractors
     splits: ClassVar[tuple[str, ...]] = conditions.SPLITS
 

@@ -3,8 +3,8 @@
     l(x, u, t) = r(t) [ w_l2 s + w_log log(1 + s / alpha) + w_v |qd|^2 ] + w_u |u|^2
 
 s is the mean over the three points of their weighted squared distance to their targets, in m^2:
-s = 1/3 sum_i ( lateral (dx_i^2 + dy_i^2) + dz_i^2 ). The quadratic term hauls from afar; the log
-term, whose slope in s grows towards the target, is what makes an insertion exact. It is
+s = 1/3 sum_i ( lateral (ahead dx_i^2 + dy_i^2) + dz_i^2 ). The quadratic term hauls from afar; the
+log term, whose slope in s grows towards the target, is what makes an insertion exact. It is
 log(s + alpha) less its value at the target, so that the cost is zero where the task is done.
 r(t) grows linearly from `ramp` to 1 over the episode and is doubled at the last step.
 
@@ -36,6 +36,7 @@ class PointCost:
     :param w_v: weight of the squared joint velocities (s^2/rad^2)
     :param w_u: weight of the squared action
     :param lateral: weight of the squared errors in x and y relative to that in z
+    :param ahead: weight of the squared error in x relative to that in y
     :param ramp: r(0), between 0 and 1
     :param horizon: T, the steps of an episode
     """
@@ -46,11 +47,12 @@ class PointCost:
     w_v: float = 1e-2
     w_u: float = 0.1
     lateral: float = 1.0
+    ahead: float = 1.0
     ramp: float = 0.1
     horizon: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("w_l2", "w_log", "w_v", "w_u", "lateral"):
+        for name in ("w_l2", "w_log", "w_v", "w_u", "lateral", "ahead"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not self.alpha > 0:
@@ -94,7 +96,7 @@ class PointCost:
         s = self._squared_distance(x)[..., None]
         # Every term is a sum of squares of z, so the Hessian is diagonal and the gradient is H z.
         diagonal = np.zeros_like(z)
-        weight = np.tile([self.lateral, self.lateral, 1.0], 3) / 3
+        weight = np.tile([self.lateral * self.ahead, self.lateral, 1.0], 3) / 3
         diagonal[..., POINTS] = 2 * ramp * (self.w_l2 + self.w_log / (s + self.alpha)) * weight
         diagonal[..., VELOCITIES] = 2 * ramp * self.w_v
         diagonal[..., STATE_DIM:] = 2 * self.w_u
@@ -105,7 +107,7 @@ class PointCost:
 
     def _squared_distance(self, x: Any) -> Any:
         square = x[..., POINTS] * x[..., POINTS]
-        lateral = (square[..., 0::3] + square[..., 1::3]).sum(-1)
+        lateral = (self.ahead * square[..., 0::3] + square[..., 1::3]).sum(-1)
         return (self.lateral * lateral + square[..., 2::3].sum(-1)) / 3
 
     def _ramped(self, c: Any, t: Any) -> Any:

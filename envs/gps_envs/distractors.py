@@ -129,17 +129,18 @@ class Appearance:
         """Put `count` random objects on the table, apart from each other.
 
         :param avoid: (x, y, radius) of the fixture in m
-        :param area: ((x, y) low, (x, y) high) of their centres, where the camera sees them
+        :param area: ((x, y) low, (x, y) high) of their centres, where the camera sees them, or
+            several of these, equally likely
         """
         table = model.geom("table").id
         table_top = model.geom_pos[table, 2] + model.geom_size[table, 2]
-        taken = [avoid]
+        taken, areas = [avoid], area.reshape(-1, 2, 2)
         for name in _NAMES[:count]:
             shape = _SHAPES[rng.integers(len(_SHAPES))]
             size = rng.uniform([0.014, 0.014, 0.010], [0.030, 0.030, 0.035])
             radius = float(np.hypot(*size[:2]))
             for _ in range(1000):
-                x, y = rng.uniform(*area)
+                x, y = rng.uniform(*areas[rng.integers(len(areas))])
                 if all(np.hypot(x - a, y - b) > r + radius for a, b, r in taken):
                     break
             else:

@@ -8,7 +8,10 @@ import torch
 
 from gps_envs.costs import POINTS, VELOCITIES, PointCost
 
-COSTS = [PointCost(), PointCost(w_l2=0.3, w_log=2.0, alpha=1e-4, w_v=0.05, lateral=5.0, ramp=0.4)]
+COSTS = [
+    PointCost(),
+    PointCost(w_l2=0.3, w_log=2.0, alpha=1e-4, w_v=0.05, lateral=5.0, ahead=0.3, ramp=0.4),
+]
 
 
 def draw(seed: int, shape: tuple[int, ...], near: float = 0.3):
@@ -21,10 +24,10 @@ def draw(seed: int, shape: tuple[int, ...], near: float = 0.3):
 def test_formula_at_one_point():
     x, u, _ = draw(0, ())
     d = x[POINTS].reshape(3, 3)
-    s = (5 * d[:, 0] ** 2 + 5 * d[:, 1] ** 2 + d[:, 2] ** 2).mean()
+    s = (5 * 0.3 * d[:, 0] ** 2 + 5 * d[:, 1] ** 2 + d[:, 2] ** 2).mean()
     bracket = s + 0.5 * np.log((s + 1e-3) / 1e-3) + 1e-2 * (x[VELOCITIES] ** 2).sum()
     for step, ramp in ((0, 0.1), (33, 0.4), (99, 2.0)):
-        cost = PointCost(lateral=5.0)(x, u, step)
+        cost = PointCost(lateral=5.0, ahead=0.3)(x, u, step)
         assert cost == pytest.approx(ramp * bracket + 0.1 * (u**2).sum())
     assert PointCost()(np.zeros(32), np.zeros(7), 50) == 0
 
