@@ -23,10 +23,10 @@ MOUTH = 0.025  # half of what is free between stem and tip
 ARCH = MOUTH + WIRE  # radius of the arch's centre line
 PLANE = 0.028  # x of the hanger's body and of the stem, just ahead of the fingers
 SEAT = np.array([PLANE + ARCH, 0.0, 0.105])  # centre of the arch, and of the bar in place
-LIP = SEAT + np.array([ARCH, 0.0, -0.016])  # lowest point of the tip
-# Bent up and outwards like that of most hangers: where it meets the bar from the side, it climbs.
-TIP = LIP + np.array([0.010, 0.0, 0.010])
-SHOULDER = np.array([PLANE, 0.15, -0.06])  # end of the left shoulder
+LIP = SEAT + np.array([ARCH + 0.008, 0.0, -0.016])  # lowest point of the tip, which flares
+# Its end is bent up, like that of most hangers: where it meets the bar from the side, it climbs.
+TIP = LIP + np.array([0.008, 0.0, 0.008])
+SHOULDER = np.array([PLANE, 0.15, -0.045])  # end of the left shoulder
 SLACK = 0.001  # by which the bar may sink into the elastic wire
 PULL, PULL_STEPS = 5.0, 100  # N along each of two axes, in steps of the physics (10 ms)
 RED, BLUE, ORANGE, DARK = (
@@ -39,11 +39,11 @@ class CoatHangerEnv(ArmEnv):
     ## Description
 
     A 7-DoF arm of PR2 proportions holds a coat hanger by its neck and hangs it on the bar of a
-    clothes rack. The mouth of the hook is 50 mm wide and the bar 24 mm thick; the tip of the hook
-    ends 22 mm below the axis of the bar in place, and is bent outwards. The rack stands anywhere in
-    a range of 20 cm ahead of the robot; at the start its bar is 24 to 27 cm below the hook and up
-    to 23 cm farther ahead. The hanger sits in the hand in one of two ways, 35 degrees apart about
-    the axis from finger to finger, so that the hand has to pitch up or down for it to hang upright.
+    clothes rack. The mouth of the hook is 50 mm wide, 58 mm at the flared tip, and the bar 24 mm
+    thick; the tip reaches 22 mm below the axis of the bar in place. The rack stands anywhere in a
+    range of 20 cm ahead of the robot; at the start its bar is 24 to 27 cm below the hook and up to
+    25 cm farther ahead. The hanger sits in the hand in one of two ways, 35 degrees apart about the
+    axis from finger to finger, so that the hand has to pitch up or down for it to hang upright.
     Only the image tells where the rack is and how the hanger is held. Torque control at 20 Hz; 100
     steps = 5 s. After the coat hanger task of Levine et al., *End-to-End Training of Deep
     Visuomotor Policies*, JMLR 2016.
@@ -168,12 +168,12 @@ class CoatHangerEnv(ArmEnv):
     * v0: first version
     """
 
-    start_angles: ClassVar = np.array([-0.248, -0.056, -1.496, -2.069, -3.066, -1.825, -1.611])
+    start_angles: ClassVar = np.array([-0.25, -0.104, -1.538, -2.068, -3.029, -1.819, -1.55])
     object_points: ClassVar = SEAT + np.array([[0, 0, 0], [0, 0.05, -0.05], [0, -0.05, -0.05]])
     goal_rotation: ClassVar = np.eye(3)
     goal_points: ClassVar = object_points - SEAT
     way_out: ClassVar = np.array([0.0, 0.0, 0.06])
-    target_centre: ClassVar = np.array([0.66, 0.0, TABLE + HEIGHT])
+    target_centre: ClassVar = np.array([0.68, 0.0, TABLE + HEIGHT])
     layout: ClassVar = Layout(
         half=(0.10, 0.0), first=((-1, 0), (0, 0), (1, 0)), points=(13, 1), grasps=(-0.305, 0.305)
     )
@@ -183,13 +183,13 @@ class CoatHangerEnv(ArmEnv):
     default_cost: ClassVar = PointCost(w_l2=5.0, w_log=1.0, alpha=5e-3, lateral=10.0)
     hold: ClassVar = 10
     # Behind the rack, seen from the camera: in view, and in front of nothing.
-    distractor_area: ClassVar = np.array([[0.48, -0.52], [0.86, -0.30]])
+    distractor_area: ClassVar = np.array([[0.50, -0.52], [0.88, -0.30]])
     fixture_radius: ClassVar = 0.0
 
     def build(self, spec: mujoco.MjSpec) -> None:
         # From ahead and above, across the bar: the arm hides neither bar nor hook.
         camera = spec.camera("scene")
-        camera.pos, camera.fovy = [1.11, 0.85, 0.41], 30
+        camera.pos, camera.fovy = [1.13, 0.85, 0.41], 30
         camera.alt.xyaxes = [-0.866, 0.501, 0, -0.217, -0.374, 0.902]
         capsule, box = mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_BOX
         hanger = spec.body("object")
