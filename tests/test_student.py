@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,16 @@ import pytest
 from sb3_gps.core.badmm import BADMM
 from sb3_gps.core.mirror_descent import MirrorDescent
 from sb3_gps.core.types import Gaussian, LinearGaussianController, Trajectories
-from sb3_gps.student import Batch, flatten, linearized_student, student_targets, trust
+from sb3_gps.student import (
+    Batch,
+    Student,
+    StudentOptions,
+    flatten,
+    linearized_student,
+    read_state,
+    student_targets,
+    trust,
+)
 
 M, N, T, DX, DU = 3, 4, 6, 5, 2
 
@@ -74,6 +84,16 @@ def test_targets_are_scaled_to_one_a_dimension(rule, rng):
     )
     ratio = targets.precision[:, 0, 0] / (weight * full[:, 0, 0])
     np.testing.assert_allclose(ratio, ratio[0])
+
+
+def test_the_last_fit_learns_what_was_executed(rng, monkeypatch):
+    executed, promised = controller(rng), controller(rng)
+    teachers = SimpleNamespace(fit=SimpleNamespace(controller=executed), controller=promised)
+    taught = []
+    monkeypatch.setattr(Student, "fit", lambda self, teacher, *_, **__: taught.append(teacher))
+    student = Student(SimpleNamespace(), read_state, StudentOptions())
+    student.finish(teachers, [batch(rng)])
+    assert taught[0].controller is executed
 
 
 def test_linearised_student_recovers_a_linear_policy(rng):

@@ -133,24 +133,14 @@ def test_cost_of_agrees_with_execution(rng):
     np.testing.assert_allclose(predicted, executed, rtol=0.15, atol=0.3)
 
 
-def test_final_judges_newest_and_best_under_the_same_models(rng):
-    run = Run(rng)
-    for _ in range(3):
-        run.step()
-    teachers = run.teachers
-    # One condition whose newest controller is worse than anything that was executed.
-    K = teachers.controller.K.copy()
-    K[0] *= -3.0
-    teachers.controller = replace(teachers.controller, K=K)
-    promised = teachers.cost_of(teachers.controller, teachers.fit, np.random.default_rng(0))
-    teachers.promise = replace(teachers.promise, predicted=promised)
-    best = teachers.cost_of(teachers.best.controller, teachers.fit, np.random.default_rng(1))
-    final = teachers.final(np.random.default_rng(1))
-    newest = promised <= best
-    assert not newest[0] and newest.any()
-    for m in range(M):
-        source = teachers.controller if newest[m] else teachers.best.controller
-        np.testing.assert_array_equal(final.controller.K[m], source.K[m])
+def test_a_promise_compares_costs_of_the_same_models(rng):
+    """Where the next step changes nothing, nothing is promised, whatever noise the models add."""
+    run = Run(rng, kl_step=1e-9, min_dynamics_variance=1e-3)
+    run.step()
+    run.step()
+    promise = run.teachers.promise
+    assert promise.start.mean() > 1.1 * promise.sampled.mean()
+    np.testing.assert_allclose(promise.predicted, promise.start, rtol=0.1)
 
 
 def test_first_controller_holds_the_posture(rng):
@@ -203,7 +193,6 @@ def test_models_are_made_again_to_the_last_bit(prior, rng):
         assert observed.rolled_back.tolist() == [False, False, True, False]
     assert teachers.current.iteration.tolist() == [5, 5, best, 5]
     assert_same(copy.fit, teachers.fit)
-    assert_same(copy.final(np.random.default_rng(0)), teachers.final(np.random.default_rng(0)))
     assert_same(copy.controller, teachers.controller)
 
 
