@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 import time
@@ -27,6 +26,7 @@ from sb3_gps.environment import optional_attribute
 from sb3_gps.evaluation import SuccessRate, evaluate_split
 from sb3_gps.files import rewrite
 from sb3_gps.gps import GPS
+from sb3_gps.hardware import cores, processor
 from sb3_gps.progress import RunProgress
 from sb3_gps.ways import Trained, make_env, train
 
@@ -134,20 +134,10 @@ def machine() -> dict[str, Any]:
         "stable_baselines3": stable_baselines3.__version__,
         "mujoco": mujoco.__version__,
         "sb3_gps": sb3_gps.__version__,
-        "processor": _processor(),
-        "cpu_count": os.cpu_count(),
+        "processor": processor(),
+        "cpu_count": cores(),
         "torch_threads": th.get_num_threads(),
     }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def write_json(path: Path, value: Any) -> None:

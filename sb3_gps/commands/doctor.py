@@ -58,16 +58,15 @@ def machine() -> dict[str, Any]:
     """Python, processor and accelerator as torch sees them."""
     import torch
 
-    # Absent from older releases of torch.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    bf16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only: what a container may use
+    from sb3_gps.hardware import cores, fast_bf16, processor
+
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cores": len(affinity(0)) if affinity else os.cpu_count(),
+        "processor": processor(),
+        "cores": cores(),
         "torch threads": torch.get_num_threads(),
-        "native bfloat16": bf16,
+        "fast bfloat16": fast_bf16(torch.device("cpu")),
         "CUDA device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 

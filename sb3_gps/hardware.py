@@ -1,0 +1,42 @@
+"""What the processor is, and what it does well."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+import torch as th
+
+
+def cores() -> int:
+    """Cores that this process may use: in a container, often fewer than the machine has."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@cache
+def processor() -> str:
+    """Its name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+@cache
+def fast_bf16(device: th.device) -> bool:
+    """Whether convolutions in bf16 are known to be faster on it, and not only possible.
+
+    Measured on a training step of the visuomotor network: 2 to 3 times faster with the AVX-512
+    instructions on an AMD EPYC, 1.4 times *slower* with the same ones on an Intel Xeon, which has
+    AMX for that.
+    """
+    if device.type != "cpu" or not th.backends.mkldnn.is_available():
+        return False
+    amd = "AMD" in processor() and th.cpu._is_avx512_bf16_supported()
+    return amd or th.cpu._is_amx_tile_supported()

@@ -1,0 +1,32 @@
+"""What is decided by the processor."""
+
+from __future__ import annotations
+
+import pytest
+import torch as th
+
+from sb3_gps import hardware
+
+
+@pytest.mark.parametrize(
+    ("name", "avx512", "amx", "fast"),
+    [
+        ("AMD EPYC 9554", True, False, True),
+        ("Intel(R) Xeon(R) Processor", True, False, False),
+        ("Intel(R) Xeon(R) Processor", True, True, True),
+        ("AMD EPYC 7742", False, False, False),
+    ],
+)
+def test_bf16_is_used_where_it_is_faster(name, avx512, amx, fast, monkeypatch):
+    monkeypatch.setattr(hardware, "processor", lambda: name)
+    monkeypatch.setattr(th.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(th.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(th.backends.mkldnn, "is_available", lambda: True)
+    hardware.fast_bf16.cache_clear()
+    assert hardware.fast_bf16(th.device("cpu")) is fast
+    assert not hardware.fast_bf16(th.device("meta"))
+    hardware.fast_bf16.cache_clear()
+
+
+def test_the_processor_has_a_name_and_cores():
+    assert hardware.processor() and hardware.cores() >= 1
