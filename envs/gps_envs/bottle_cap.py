@@ -15,16 +15,16 @@ from gps_envs.costs import PointCost
 
 # Lengths in m, angles in rad, clockwise as seen from above, as a cap is screwed on; 0 is y.
 # The frame of the target: origin on the bottle's axis, in the plane of its mouth.
-NECK, LIP, LIP_HEIGHT = 0.0235, 0.015, 0.010  # radii of neck and lip, height of the cone
+NECK, LIP, LIP_HEIGHT = 0.0255, 0.015, 0.010  # radii of neck and lip, height of the cone
 NECK_HEIGHT, HEIGHT, BODY = 0.038, 0.110, 0.042  # of neck and bottle, radius of the body
-STARTS, ARC = 3, np.radians(40)  # of the thread, and the length of a ridge
-RIDGE, DEPTH, SLOPE = 0.0275, -0.015, -0.004  # its radius, its middle's z, its z from end to end
+STARTS, ARC = 3, np.radians(50)  # of the thread, and the length of a ridge
+RIDGE, DEPTH, SLOPE = 0.030, -0.015, -0.004  # its radius, its middle's z, its z from end to end
 ROUND = 0.003  # radius of ridges and lugs
 # The frame of the object: x along the tool, which is the axis of the cap.
 TOP, LUG = 0.024, 0.051  # x of the underside of the cap's lid, and of its lugs
-WALL, INSIDE, TIP = 0.004, 0.0345, 0.0265  # thickness of the wall, radii of its inside and of lugs
+WALL, INSIDE, TIP = 0.004, 0.037, 0.0275  # thickness of the wall, radii of its inside and of lugs
 LUG_DEPTH = -0.025  # z of the lugs in place: 2 mm of room above the mouth
-TURN = np.radians(75)  # to be turned
+TURN, PAST = np.radians(70), np.radians(10)  # to be turned, of it past the middle of the ridges
 SLACK = 0.001  # by which elastic bodies may sink into each other
 CAMERA, LOOK_AT = np.array([1.0, 0.75, 0.25]), np.array([0.62, 0.0, -0.32])
 PULL, PULL_STEPS = 5.0, 100  # N, in steps of the physics (10 ms)
@@ -36,15 +36,15 @@ RED, BLUE, YELLOW, WHITE = (
 class BottleCapEnv(ArmEnv):
     """TODO"""
 
-    start_angles: ClassVar = np.array([-0.209, 0.141, -1.587, -1.342, -1.705, -1.523, -3.314])
+    start_angles: ClassVar = np.array([-0.209, 0.141, -1.587, -1.342, -1.705, -1.523, -3.227])
     # Two on the axis, one beside it: how far beside says what the turn counts.
-    object_points: ClassVar = np.array([[LUG, 0.0, 0.0], [LUG - 0.06, 0.0, 0.0], [LUG, 0.0, 0.02]])
+    object_points: ClassVar = np.array([[LUG, 0.0, 0.0], [LUG - 0.06, 0.0, 0.0], [LUG, 0.0, 0.017]])
     goal_rotation: ClassVar = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
     goal_points: ClassVar = (object_points - [LUG, 0, 0]) @ goal_rotation.T + [0, 0, LUG_DEPTH]
     way_out: ClassVar = np.array([0.0, 0.0, 0.06])
     target_centre: ClassVar = np.array([0.62, 0.0, HEIGHT - 0.43])
     layout: ClassVar = Layout(half=(0.08, 0.05))
-    default_cost: ClassVar = PointCost()
+    default_cost: ClassVar = PointCost(w_l2=3.0, w_log=1.0, alpha=2e-4, lateral=3.0)
     distractor_area: ClassVar = np.array([[0.44, -0.2], [0.78, 0.16]])
     fixture_radius: ClassVar = 0.09
     _around: ClassVar = 2 * np.pi / STARTS * np.arange(STARTS)
@@ -94,7 +94,7 @@ class BottleCapEnv(ArmEnv):
             bottle.add_geom(fixed, name=name, type=mujoco.mjtGeom.mjGEOM_MESH, meshname=name,
                             rgba=rgba)  # fmt: skip
         for a in self._around:
-            line = [ridge_point(a + part * ARC) for part in (-0.5, 0.0, 0.5)]
+            line = [ridge_point(a - PAST + part * ARC) for part in (-0.5, 0.0, 0.5)]
             for start, end in pairwise(line):
                 bottle.add_geom(fixed, type=capsule, fromto=[*start, *end], size=[ROUND, 0, 0],
                                 rgba=WHITE)  # fmt: skip
@@ -144,4 +144,4 @@ def _ridge_height(aside: Any) -> Any:
 def _from_ridge(angle: np.ndarray) -> np.ndarray:
     """The angle from the middle of the nearest ridge."""
     pitch = 2 * np.pi / STARTS
-    return (angle + pitch / 2) % pitch - pitch / 2
+    return (angle + PAST + pitch / 2) % pitch - pitch / 2
