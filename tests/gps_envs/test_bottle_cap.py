@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from gps_envs.base import turned
-from gps_envs.bottle_cap import ARC, HEIGHT, LUG_DEPTH, PAST, TURN, BottleCapEnv
+from gps_envs.bottle_cap import HEIGHT, LUG_DEPTH, PAST, TURN, BottleCapEnv
 
 BLIND = {"image": False}
 CORNERS = [(x, y) for x in (-0.08, 0.08) for y in (-0.05, 0.05)]
@@ -304,7 +304,3 @@ def test_bad_options(env, options, word):
 def test_bad_number_of_conditions():
     with pytest.raises(ValueError, match="9 to 81"):
         BottleCapEnv(num_conditions=8)
-
-
-def test_a_ridge_is_as_long_as_the_docs_say():
-    assert np.degrees([ARC, TURN, PAST]) == pytest.approx([50, 70, 10])
