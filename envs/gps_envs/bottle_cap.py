@@ -168,14 +168,15 @@ class BottleCapEnv(ArmEnv):
     """
 
     start_angles: ClassVar = np.array([-0.206, 0.183, -1.618, -1.322, -1.737, -1.481, -3.498])
-    # Two on the axis, one beside it: how far says what the turn counts. With 3 cm the cap turns at
-    # once and its lugs land on the ridges; with less than 1.5 cm it is too slow.
+    # Two on the axis, one beside it: how far says what the turn counts. With 3 cm the cap turns so
+    # early that its lugs land on the ridges.
     object_points: ClassVar = np.array([[LUG, 0.0, 0.0], [LUG - 0.06, 0.0, 0.0], [LUG, 0.0, 0.017]])
     goal_rotation: ClassVar = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
     goal_points: ClassVar = (object_points - [LUG, 0, 0]) @ goal_rotation.T + [0, 0, LUG_DEPTH]
     way_out: ClassVar = np.array([0.0, 0.0, 0.06])
     target_centre: ClassVar = np.array([0.62, 0.0, HEIGHT - 0.43])
     layout: ClassVar = Layout(half=(0.08, 0.05))
+    # With equal weights the cap comes down off the axis, where one lug misses its ridge.
     default_cost: ClassVar = PointCost(w_l2=3.0, w_log=1.0, alpha=2e-4, lateral=3.0)
     distractor_area: ClassVar = np.array([[0.46, -0.22], [0.74, 0.10]])
     fixture_radius: ClassVar = 0.07
