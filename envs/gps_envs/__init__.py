@@ -19,6 +19,7 @@ except Exception as error:  # its OpenGL module is loaded at once, and fails in 
     ) from error
 
 from gps_envs.base import ArmEnv
+from gps_envs.bottle_cap import BottleCapEnv
 from gps_envs.coat_hanger import CoatHangerEnv
 from gps_envs.costs import PointCost
 from gps_envs.peg_insertion import PegInsertionEnv
@@ -27,6 +28,7 @@ from gps_envs.toy_hammer import ToyHammerEnv
 
 __all__ = [
     "ArmEnv",
+    "BottleCapEnv",
     "CoatHangerEnv",
     "PegInsertionEnv",
     "PointCost",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 _TASKS = {
+    "GPS/BottleCap-v0": "gps_envs.bottle_cap:BottleCapEnv",
     "GPS/CoatHanger-v0": "gps_envs.coat_hanger:CoatHangerEnv",
     "GPS/PegInsertion-v0": "gps_envs.peg_insertion:PegInsertionEnv",
     "GPS/ShapeCube-v0": "gps_envs.shape_cube:ShapeCubeEnv",
