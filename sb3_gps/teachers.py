@@ -108,11 +108,11 @@ class Promise(Record):
     """What the last improvement expected of the next samples.
 
     Models add their own noise: near convergence their costs are three times those of the samples.
-    So a cost of theirs is only ever compared with another of the same models.
+    So a cost of theirs is compared with another of the same models.
     """
 
     sampled: np.ndarray  # (M,) cost before it
-    start: np.ndarray  # (M,) the same under the models
+    start: np.ndarray  # (M,) the same under the models, where they are of use
     predicted: np.ndarray  # (M,) cost after it, under the models
 
 
@@ -223,7 +223,7 @@ class Teachers:
             if student is None:
                 actual = self.promise.sampled - sampled
             else:
-                actual = self.promise.start - self.cost_of(student, fit, rng)
+                actual = self.promise.start - self.cost_of(student, fit, rng)[0]
             limit = self.best.sampled_cost + opts.rollback * np.abs(self.best.sampled_cost)
             worse = sampled > limit + opts.rollback_slack
             self.multiplier = np.where(
@@ -262,10 +262,12 @@ class Teachers:
         p = result.controller
         # Without a floor the covariance shrinks at every step, until its inverse overflows.
         self.controller = replace(p, C=floor_eigenvalues(p.C, self.options.min_action_std**2))
+        start, stable = self.cost_of(self.fit.controller, self.fit, rng)
         self.promise = Promise(
             sampled=self.fit.sampled_cost,
-            start=self.cost_of(self.fit.controller, self.fit, rng),
-            predicted=self.cost_of(self.controller, self.fit, rng),
+            # It was executed, so models under which it is unstable say nothing of its cost.
+            start=np.where(stable, start, self.fit.sampled_cost),
+            predicted=self.cost_of(self.controller, self.fit, rng)[0],
         )
         return result
 
@@ -285,11 +287,17 @@ class Teachers:
 
     def cost_of(
         self, controller: LinearGaussianController, fit: Fit, rng: np.random.Generator
-    ) -> np.ndarray:
-        """What a controller would cost under the models of a fit, from its starts, (M,)."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What a controller would cost under the models of a fit, from its starts.
+
+        :return: the cost (M,), and whether the states' deviations stay below
+            ``max_marginal_std`` (M,): above it they are clipped
+        """
         z = marginals(fit.dynamics, controller, fit.initial_state)
-        dX = controller.K.shape[-1]
-        return expected_cost(self.cost, z, dX, rng, max_std=self.options.max_marginal_std)
+        dX, limit = controller.K.shape[-1], self.options.max_marginal_std
+        variances = np.diagonal(z.cov, axis1=-2, axis2=-1)[..., :dX]
+        stable = variances.max(axis=(1, 2)) <= limit**2
+        return expected_cost(self.cost, z, dX, rng, max_std=limit), stable
 
     def fit_of(self, executed: Executed, newest: Fit | None = None) -> Fit:
         """The models of each condition, from the evidence of its iteration.

@@ -129,7 +129,8 @@ def test_cost_of_agrees_with_execution(rng):
          for s in (run.sample() for _ in range(20))],
         axis=0,
     )[:, 0]  # fmt: skip
-    predicted = run.teachers.cost_of(run.teachers.controller, run.teachers.fit, rng)
+    predicted, stable = run.teachers.cost_of(run.teachers.controller, run.teachers.fit, rng)
+    assert stable.all()
     np.testing.assert_allclose(predicted, executed, rtol=0.15, atol=0.3)
 
 
@@ -141,6 +142,19 @@ def test_a_promise_compares_costs_of_the_same_models(rng):
     promise = run.teachers.promise
     assert promise.start.mean() > 1.1 * promise.sampled.mean()
     np.testing.assert_allclose(promise.predicted, promise.start, rtol=0.1)
+
+
+def test_models_that_make_an_executed_controller_unstable_promise_from_its_samples(rng):
+    run = Run(rng)
+    run.step()
+    teachers = run.teachers
+    F = teachers.fit.dynamics.F.copy()
+    F[1, :, :, : teachers.controller.K.shape[-1]] *= 3.0
+    teachers._fit = replace(teachers.fit, dynamics=replace(teachers.fit.dynamics, F=F))
+    teachers.improve(None, rng)
+    promise = teachers.promise
+    assert promise.start[1] == promise.sampled[1]
+    assert (promise.start != promise.sampled)[[0, 2, 3]].all()
 
 
 def test_first_controller_holds_the_posture(rng):
