@@ -136,6 +136,7 @@ def machine() -> dict[str, Any]:
         "sb3_gps": sb3_gps.__version__,
         "processor": processor(),
         "cpu_count": cores(),
+        "gpu": th.cuda.get_device_name() if th.cuda.is_available() else None,
         "torch_threads": th.get_num_threads(),
     }
 
@@ -270,9 +271,10 @@ def run_experiment(
 def conditions_of_measurement(records: Sequence[dict[str, Any]]) -> str:
     """Markdown: the hardware and versions of some runs, and the command of one of them."""
     here = records[0]["machine"]
+    gpu = f", {here['gpu']}" if here.get("gpu") else ""
     return (
-        f"{here['processor']}, {here['cpu_count']} cores, {records[0]['runs_at_once']} runs at "
-        f"once; torch {here['torch']}, mujoco {here['mujoco']}.\n\n"
+        f"{here['processor']}, {here['cpu_count']} cores{gpu}, {records[0]['runs_at_once']} runs "
+        f"at once; torch {here['torch']}, mujoco {here['mujoco']}.\n\n"
         f"One of the runs, as a command:\n\n    {records[0]['command']}"
     )
 
