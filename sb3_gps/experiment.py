@@ -270,12 +270,21 @@ def run_experiment(
 
 def conditions_of_measurement(records: Sequence[dict[str, Any]]) -> str:
     """Markdown: the hardware and versions of some runs, and the command of one of them."""
-    here = records[0]["machine"]
-    gpu = f", {here['gpu']}" if here.get("gpu") else ""
-    return (
-        f"{here['processor']}, {here['cpu_count']} cores{gpu}, {records[0]['runs_at_once']} runs "
-        f"at once; torch {here['torch']}, mujoco {here['mujoco']}.\n\n"
-        f"One of the runs, as a command:\n\n    {records[0]['command']}"
+    machines: dict[str, int] = {}
+    for record in records:
+        here = record["machine"]
+        gpu = f", {here['gpu']}" if here.get("gpu") else ""
+        words = (
+            f"{here['processor']}, {here['cpu_count']} cores{gpu}, {record['runs_at_once']} runs "
+            f"at once; torch {here['torch']}, mujoco {here['mujoco']}"
+        )
+        machines[words] = machines.get(words, 0) + 1
+    if len(machines) == 1:
+        lines = [f"{next(iter(machines))}."]
+    else:
+        lines = [f"- {count} runs: {words}" for words, count in machines.items()]
+    return "\n".join(
+        [*lines, "", "One of the runs, as a command:", "", f"    {records[0]['command']}"]
     )
 
 
