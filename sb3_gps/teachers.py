@@ -149,6 +149,7 @@ class Teachers:
         self.options = options
         self.duals: Duals = rule.initial_duals(M, T, dU)
         self.multiplier = np.ones(M)
+        self.step_taken = np.ones(M)  # the KL of the last step, in units of ``multiplier``
         self.eta = np.ones(M)
         self.iteration = 0  # of ``observe``
         self.recent: list[Trajectories] = []
@@ -226,10 +227,11 @@ class Teachers:
                 actual = self.promise.start - self.cost_of(student, fit, rng)[0]
             limit = self.best.sampled_cost + opts.rollback * np.abs(self.best.sampled_cost)
             worse = sampled > limit + opts.rollback_slack
+            # Near convergence min_eta limits the step, far below epsilon: a condition that broke
+            # took the same step again and again while only epsilon shrank.
+            step = np.minimum(self.multiplier, self.step_taken)
             self.multiplier = np.where(
-                worse,
-                np.maximum(0.5 * self.multiplier, 0.05),
-                adapt_step(self.multiplier, predicted, actual),
+                worse, np.maximum(0.5 * step, 0.05), adapt_step(step, predicted, actual)
             )
         better = sampled < (np.inf if self.best is None else self.best.sampled_cost)
         self.best = fresh if self.best is None else where(better, fresh, self.best)
@@ -257,6 +259,8 @@ class Teachers:
             eta=self.eta,
             min_eta=self.options.min_eta,
         )
+        kl = result.kl.sum(axis=1)
+        self.step_taken = kl / (self.options.kl_step * result.kl.shape[1])
         # Where no step was found, the next search starts afresh.
         self.eta = np.where(result.converged, result.eta, 1.0)
         p = result.controller

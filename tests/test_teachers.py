@@ -87,10 +87,11 @@ def test_a_condition_that_breaks_returns_to_its_best(rng):
     for _ in range(4):
         run.step()
     teachers = run.teachers
-    best, multiplier = teachers.fit_of(teachers.best), teachers.multiplier.copy()
+    best = teachers.fit_of(teachers.best)
+    step = np.minimum(teachers.multiplier, teachers.step_taken)
     observed = teachers.observe(broken(run.sample(), 2), rng)
     assert observed.rolled_back.tolist() == [False, False, True, False]
-    assert teachers.multiplier[2] == max(0.5 * multiplier[2], 0.05)
+    assert teachers.multiplier[2] == max(0.5 * step[2], 0.05)
     np.testing.assert_array_equal(teachers.fit.controller.K[2], best.controller.K[2])
     np.testing.assert_array_equal(teachers.fit.dynamics.F[2], best.dynamics.F[2])
     # Nor does the student learn from the controller that broke.
@@ -102,6 +103,19 @@ def test_a_condition_that_breaks_returns_to_its_best(rng):
     assert teachers.best.sampled_cost[2] == best.sampled_cost[2]
     teachers.improve(None, rng)
     assert run.step().sampled_cost[2] < 1.5 * best.sampled_cost[2]
+
+
+def test_after_a_break_the_step_is_smaller_where_eta_limits_it_too(rng):
+    """Half of a bound that did not bind would be the same step again."""
+    run = Run(rng)
+    for _ in range(2):
+        run.step()
+    teachers = run.teachers
+    teachers.options = replace(teachers.options, min_eta=0.1)
+    taken = teachers.improve(None, rng).kl.sum(axis=1)
+    assert (taken < 0.5 * teachers.epsilon).all()
+    teachers.observe(broken(run.sample(), 2), rng)
+    assert teachers.epsilon[2] == pytest.approx(0.5 * taken[2])
 
 
 def test_the_step_follows_what_the_student_would_cost(rng):
