@@ -6,6 +6,7 @@ import json
 import platform
 import shlex
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -270,22 +271,18 @@ def run_experiment(
 
 def conditions_of_measurement(records: Sequence[dict[str, Any]]) -> str:
     """Markdown: the hardware and versions of some runs, and the command of one of them."""
-    machines: dict[str, int] = {}
-    for record in records:
+
+    def words(record: dict[str, Any]) -> str:
         here = record["machine"]
         gpu = f", {here['gpu']}" if here.get("gpu") else ""
-        words = (
+        return (
             f"{here['processor']}, {here['cpu_count']} cores{gpu}, {record['runs_at_once']} runs "
             f"at once; torch {here['torch']}, mujoco {here['mujoco']}"
         )
-        machines[words] = machines.get(words, 0) + 1
-    if len(machines) == 1:
-        lines = [f"{next(iter(machines))}."]
-    else:
-        lines = [f"- {count} runs: {words}" for words, count in machines.items()]
-    return "\n".join(
-        [*lines, "", "One of the runs, as a command:", "", f"    {records[0]['command']}"]
-    )
+
+    machines = Counter(map(words, records))
+    lines = [f"- {count} runs: {machine}" for machine, count in machines.items()]
+    return "\n".join(lines) + f"\n\nOne of the runs, as a command:\n\n    {records[0]['command']}"
 
 
 def plain_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -259,8 +259,7 @@ class Teachers:
             eta=self.eta,
             min_eta=self.options.min_eta,
         )
-        kl = result.kl.sum(axis=1)
-        self.step_taken = kl / (self.options.kl_step * result.kl.shape[1])
+        self.step_taken = self.multiplier * result.kl.sum(axis=1) / self.epsilon
         # Where no step was found, the next search starts afresh.
         self.eta = np.where(result.converged, result.eta, 1.0)
         p = result.controller
