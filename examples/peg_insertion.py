@@ -25,13 +25,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("examples/results/peg_insertion"))
     arguments = parser.parse_args()
     runs = [
-        Run(arguments.out / f"seed{seed}.json", "GPS/PegInsertion-v0", seed, SLOTS, OPTIONS)
+        Run(arguments.out / f"peg_seed{seed}.json", "GPS/PegInsertion-v0", seed, SLOTS, OPTIONS)
         for seed in arguments.seeds
     ]
     failed = run_missing(runs, arguments.jobs)
     lines = ["| seed | trials | training slots | new slots | seconds |", "|---|---|---|---|---|"]
     rates = []
-    for record in records(runs):
+    for record in records(arguments.out):
         train, new = (record["success"][split]["success"] for split in ("train", "spatial"))
         rates.append((train, new))
         lines.append(

@@ -46,9 +46,12 @@ def run_missing(runs: Sequence[Run], jobs: int) -> list[tuple[Run, str]]:
     return run_all(missing, jobs)
 
 
-def records(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The records of those that are finished."""
-    return [json.loads(run.path.read_text()) for run in runs if run.path.exists()]
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The records of all runs that are finished below a folder, by their files' names.
+
+    All, not those that were asked for last, so that a benchmark done in pieces has one table.
+    """
+    return [json.loads(path.read_text()) for path in sorted(folder.rglob("*_seed*.json"))]
 
 
 def check_same(run: Run) -> None:

@@ -211,6 +211,9 @@ def test_a_benchmark_goes_on_where_it_stopped(
     assert out.count("present, skipped") == 2 and "90.5 ± 0.5" in out
     assert (tmp_path / "success_vs_trials.png").stat().st_size > 1000
     assert "success_vs_trials.png" in (tmp_path / "summary.md").read_text()
+    # Asked for in pieces, the table is still that of all.
+    assert cli.main([*argv[:-1]]) == 0
+    assert "90.5 ± 0.5" in capsys.readouterr().out
     # A file of a run with other options is not taken for this one.
     assert cli.main([*argv, "--set", "nu=0.5"]) == 1
     assert "choose another --out" in capsys.readouterr().err

@@ -35,11 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run what is missing, then write and print the table."""
+    """Run what is missing, then write and print the table of all that the folder holds."""
     require("matplotlib", "rich")
-    runs = list(plan(args))
-    failed = run_missing(runs, args.jobs)
-    if done := records(runs):
+    failed = run_missing(list(plan(args)), args.jobs)
+    if done := records(args.out):
         write_summary(done, args.out)
         print(table(done))
     return report_failures(failed)
