@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import platform
 import shlex
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +75,10 @@ def evaluate_policy_on_splits(
 
     :param model: anything with SB3's ``predict``
     :param num_conditions: that it was trained on
+    :param env_kwargs: of the task; an ``init_noise`` among them replaces the protocol's
     """
-    env = make_vec_env(
-        env_id,
-        n_envs=n_envs,
-        env_kwargs={
-            **env_kwargs,
-            "num_conditions": num_conditions,
-            "init_noise": protocol.init_noise,
-        },
-    )
+    env_kwargs = {"init_noise": protocol.init_noise, **env_kwargs, "num_conditions": num_conditions}
+    env = make_vec_env(env_id, n_envs=n_envs, env_kwargs=env_kwargs)
     plan = {
         "train": (num_conditions, protocol.train_repeats),
         "spatial": (protocol.spatial, 1),
@@ -135,11 +131,32 @@ def machine() -> dict[str, Any]:
         "stable_baselines3": stable_baselines3.__version__,
         "mujoco": mujoco.__version__,
         "sb3_gps": sb3_gps.__version__,
+        "commit": commit(),
         "processor": processor(),
         "cpu_count": cores(),
         "gpu": th.cuda.get_device_name() if th.cuda.is_available() else None,
         "torch_threads": th.get_num_threads(),
     }
+
+
+@cache
+def commit() -> str | None:
+    """The last commit that changed the code, "+" if that is not all; None where there is no git.
+
+    Asked for these folders alone: an installed package may lie in the repository of its user.
+    """
+    here = Path(sb3_gps.__file__).parent
+    code = [str(here), str(here.parent / "envs")]
+
+    def git(*words: str) -> str:
+        line = ["git", "-C", str(here), *words, "--", *code]
+        return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        last, changed = git("log", "-1", "--format=%h"), git("status", "--porcelain")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return (last + "+" * bool(changed)) or None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -215,6 +232,8 @@ def run_experiment(
     :return: the policy, and a JSON-able record of the run
     """
     env_kwargs = env_kwargs or {}
+    if "init_noise" in env_kwargs:  # what is written down is what was used
+        protocol = replace(protocol, init_noise=env_kwargs["init_noise"])
     begin = time.perf_counter()
     follow = None
     if curve:  # but for the last point, which the evaluation adds
@@ -277,7 +296,8 @@ def conditions_of_measurement(records: Sequence[dict[str, Any]]) -> str:
         gpu = f", {here['gpu']}" if here.get("gpu") else ""
         return (
             f"{here['processor']}, {here['cpu_count']} cores{gpu}, {record['runs_at_once']} runs "
-            f"at once; torch {here['torch']}, mujoco {here['mujoco']}"
+            f"at once; torch {here['torch']}, mujoco {here['mujoco']}, "
+            f"sb3_gps {here.get('commit') or here['sb3_gps']}"
         )
 
     machines = Counter(map(words, records))

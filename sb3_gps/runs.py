@@ -9,11 +9,17 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from sb3_gps.hardware import cores
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Run:
     way: str = "end-to-end"  # of ways.WAYS
 
 
-def run_missing(runs: Sequence[Run], jobs: int) -> list[tuple[Run, str]]:
+def run_missing(runs: Sequence[Run], jobs: int) -> list[tuple[Run, BaseException]]:
     """Do the runs whose file does not exist, with a progress bar.
 
     :param jobs: runs at once, sharing the cores
@@ -51,21 +57,37 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
     All, not those that were asked for last, so that a benchmark done in pieces has one table.
     """
-    return [json.loads(path.read_text()) for path in sorted(folder.rglob("*_seed*.json"))]
+    # A name that begins with a dot is that of a file which is being written.
+    paths = [path for path in folder.rglob("*_seed*.json") if not path.name.startswith(".")]
+    return [read_record(path) for path in sorted(paths)]
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """
+    :raises ValueError: naming a file that holds no record
+    """
+    try:
+        record = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}); remove it, and its run is done again") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"expected the record of a run in {path}, got a {type(record).__name__}")
+    return record
 
 
 def check_same(run: Run) -> None:
     """
     :raises ValueError: when the run's file exists but is that of another run
     """
-    from sb3_gps.experiment import plain_options
+    from sb3_gps.experiment import Protocol, plain_options
 
     if not run.path.exists():
         return
-    there = json.loads(run.path.read_text())
-    way = there.get("way", "end-to-end")
-    found = (there["env"], way, there["num_conditions"], there["options"])
-    wanted = (run.env, run.way, run.conditions, plain_options(run.options))
+    there = read_record(run.path)
+    keys = ("env", "way", "num_conditions", "options", "protocol")
+    found = tuple(there.get(key) for key in keys)
+    options, protocol = plain_options(run.options), asdict(Protocol())
+    wanted = (run.env, run.way, run.conditions, options, protocol)
     if found != wanted:
         raise ValueError(
             f"{run.path} is of a run with {found}, not {wanted}; remove it or choose another --out"
@@ -85,37 +107,57 @@ def run_one(run: Run, threads: int, jobs: int) -> None:
     write_json(run.path, {**record, "runs_at_once": jobs})
 
 
-def run_all(runs: Sequence[Run], jobs: int) -> list[tuple[Run, str]]:
+def run_all(runs: Sequence[Run], jobs: int) -> list[tuple[Run, BaseException]]:
     """Run them, ``jobs`` at once, with a progress bar; returns those that failed, and why."""
     from rich.console import Console
     from rich.progress import Progress
 
     # Read once, when a child loads its libraries. With more threads than cores, BLAS and torch wait
     # for each other: a run that has the machine to itself is then faster than two at once.
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, cores() // jobs)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     failed = []
-    # spawn: a child that is forked after the parent has drawn an image hangs.
-    context = multiprocessing.get_context("spawn")
-    with (
-        Progress(console=Console(stderr=True)) as progress,
-        ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool,
-    ):
+    with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("runs", total=len(runs))
-        futures = {pool.submit(run_one, run, threads, jobs): run for run in runs}
-        for future in as_completed(futures):
-            try:
-                future.result()
-            except Exception as error:  # one failed run does not end the others
-                failed.append((futures[future], repr(error)))
+        for run, error in in_processes(partial(run_one, threads=threads, jobs=jobs), runs, jobs):
+            if error is not None:
+                failed.append((run, error))
             progress.advance(bar)
     return failed
 
 
-def report_failures(failed: Sequence[tuple[Run, str]]) -> int:
+def in_processes(
+    work: Callable[[Item], Any], items: Sequence[Item], jobs: int
+) -> Iterator[tuple[Item, BaseException | None]]:
+    """Each item as it is done, in a process of its own, and what went wrong there.
+
+    A pool of one for each: the death of a process breaks its whole pool.
+
+    :param work: picklable
+    :param jobs: processes at once
+    """
+    # spawn: a child that is forked after the parent has drawn an image hangs.
+    context = multiprocessing.get_context("spawn")
+
+    def apart(item: Item) -> None:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            pool.submit(work, item).result()
+
+    with ThreadPoolExecutor(jobs) as slots:
+        futures = {slots.submit(apart, item): item for item in items}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.exception()
+        finally:  # interrupted: those that have not begun never do
+            slots.shutdown(wait=False, cancel_futures=True)
+
+
+def report_failures(failed: Sequence[tuple[Run, BaseException]]) -> int:
     """Print them; the exit status of a benchmark."""
     for run, error in failed:
-        print(f"failed: {run.path.name}: {error}")
+        print(f"failed: {run.path}\n{''.join(traceback.format_exception(error))}")
+    for run, error in failed:
+        print(f"failed: {run.path.name}: {error!r}")
     return 1 if failed else 0
