@@ -41,7 +41,7 @@ PAPER_TASKS = {
             "pose-features": (88.9, 87.5, 83.3),
             "pose-prediction": (55.6, 58.3, 66.7),
         },
-        layouts={156: (26, 6), 300: (26, 11)},
+        layouts={156: (10, 15), 300: (10, 30)},
     ),
     "GPS/ShapeCube-v0": PaperTask(
         trials=171,
@@ -68,7 +68,7 @@ PAPER_TASKS = {
             "pose-features": (55.6, 58.3, 27.5),
             "pose-prediction": (None, None, None),
         },
-        layouts={288: (48, 6), 300: (60, 5)},
+        layouts={288: (36, 8), 300: (37, 8)},
     ),
 }
 

@@ -86,7 +86,7 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
             self.layout.fewest,
             self.layout.most,
         )
-        if visual not in STRENGTHS:
+        if not (isinstance(visual, str) and visual in STRENGTHS):
             raise ValueError(f"visual {visual!r} does not exist; available: {list(STRENGTHS)}")
         self.visual = visual
         if distractors is not None:
@@ -101,10 +101,9 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f'render_mode must be None or "rgb_array", got {render_mode!r}')
         self.render_mode = render_mode
-        if cost is not None and not callable(cost):
+        if cost is not None and (isinstance(cost, type) or not callable(cost)):
             raise ValueError(
-                f"cost must be a callable l(x, u, t), got {type(cost).__name__}; "
-                "try gps_envs.PointCost(...)"
+                f"cost must be a callable l(x, u, t), got {cost!r}; try gps_envs.PointCost(...)"
             )
         self.cost = self.default_cost if cost is None else cost
 
@@ -153,6 +152,8 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
         self.model.body_quat[self._object] = np.cos(grasp / 2), 0.0, np.sin(grasp / 2), 0.0
         self._decorate(split, index)
         if options.get("random_pose", False):
+            if not self.random_poses:
+                raise ValueError("this task offers no random_pose: nothing in it is seen by camera")
             self.data.qpos[:] = self._random_angles()
         else:
             noise = self.np_random.normal(size=ACTION_DIM) if self.init_noise else 0.0
@@ -177,8 +178,7 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
         self._update_kinematics()
         self._t += 1
         observation, info = self._observe()
-        length = getattr(self.spec, "max_episode_steps", None) or self.horizon
-        if self._t == length:
+        if self._t == self.horizon:
             info["success"] = info["is_success"] = info["is_success"] and self.stays_in_place()
         return observation, -cost, False, False, info
 

@@ -3,8 +3,8 @@
 Nothing of it can be touched. How much changes has three names, `STRENGTHS`; "medium" is the one
 that results are reported on.
 
-Distractors are lower than the rim of any fixture, so that they can't hide it from a camera that
-looks down, and neither the hand nor the forearm comes that low outside the fixture.
+Distractors are at most 7 cm high: lower than what the held object goes to, but for the nail, whose
+camera looks down; and neither the hand nor the forearm comes that low outside the fixture.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ class PegInsertionEnv(ArmEnv):
 
     ## Privileged state
 
-    None: `info["state"]` is the observation in float64 (32,). `info["is_success"]` is the rule
+    None that is not seen: `info["state"]` is the observation in float64 (32,), and `info["pose"]`
+    the slot and the points in the robot frame, float32 (12,). `info["is_success"]` is the rule
     below applied to this moment, `info["success"]` the same at the last step only.
 
     ## Cost and reward

@@ -167,7 +167,7 @@ def test_proprio_is_blind_to_rack_and_grasp():
 
 def test_conditions_are_the_papers_and_more():
     env = CoatHangerEnv()
-    assert env.num_conditions == 26
+    assert env.num_conditions == 10
     conditions = env.layout.training
     first = {(round(x, 3), round(g, 3)) for x, _, g in conditions[:6]}
     assert first == {(x, g) for x in (-0.1, 0.0, 0.1) for g in (-0.305, 0.305)}
@@ -176,8 +176,10 @@ def test_conditions_are_the_papers_and_more():
         unseen = np.array([env.layout.unseen(split, i) for i in range(100)])
         assert not unseen[:, 1].any()
         assert set(unseen[:, 2]) == set(GRASPS)
-        gaps = np.abs(unseen[:, :1] - conditions[:, 0])
+        gaps = np.abs(unseen[:, :1] - conditions[:, 0]).min(axis=1)
         assert gaps.min() >= 0.005
+        # Else a policy that knows the trained racks by heart would hang the hanger on most others.
+        assert (gaps > MOUTH - BAR).mean() > 0.5
 
 
 @pytest.mark.gl
@@ -253,7 +255,7 @@ def test_images_show_rack_and_grasp(size, grasp):
         ({"target": [0.11, 0.0]}, "0.1"),
         ({"target": [0.0, 0.01]}, "0.0"),
         ({"grasp": 0.4}, "0.305"),
-        ({"condition": 26}, "0 to 25"),
+        ({"condition": 10}, "0 to 9"),
     ],
 )
 def test_bad_options(options, word):
@@ -262,5 +264,5 @@ def test_bad_options(options, word):
 
 
 def test_bad_number_of_conditions():
-    with pytest.raises(ValueError, match="6 to 26"):
+    with pytest.raises(ValueError, match="6 to 10"):
         CoatHangerEnv(num_conditions=5)
