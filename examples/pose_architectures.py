@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 from sb3_gps import Augmentation
 from sb3_gps.architectures import ARCHITECTURES
 from sb3_gps.experiment import write_json
+from sb3_gps.files import rewrite
 from sb3_gps.pretraining import pretrain_pose
 from sb3_gps.rollout import random_poses
 
@@ -38,6 +39,7 @@ parser.add_argument("--steps", type=int, default=4000, help="of the network")
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
 parser.add_argument("--out", type=Path, default=Path("examples/results/pose"))
 arguments = parser.parse_args()
+SETTINGS = {key: getattr(arguments, key) for key in ("env", "images", "unseen", "steps")}
 
 
 @cache
@@ -68,7 +70,7 @@ def run(name: str, seed: int) -> dict:
     return {
         "architecture": name,
         "seed": seed,
-        **{key: getattr(arguments, key) for key in ("env", "images", "unseen", "steps")},
+        **SETTINGS,
         "target_cm": float(errors[:, 0].mean()),  # only the image tells where it is
         "target_std_cm": float(errors[:, 0].std()),  # over the images
         "held_cm": float(errors[:, 1:].mean()),  # points of the object in the gripper
@@ -88,6 +90,8 @@ for name in ARCHITECTURES:
         if not path.exists():
             write_json(path, run(name, seed))
         runs.append(json.loads(path.read_text()))
+        if SETTINGS.items() - runs[-1].items():
+            raise SystemExit(f"{path} is not of {SETTINGS}: remove it or choose another --out")
     errors = [run["target_cm"] for run in runs]
     spread = np.mean([run["target_std_cm"] for run in runs])
     held = np.mean([run["held_cm"] for run in runs])
@@ -98,5 +102,5 @@ for name in ARCHITECTURES:
         f"| {paper} | {held:.2f} |"
     )
 table = "\n".join(lines) + "\n"
-(arguments.out / "summary.md").write_text(table)
+rewrite(arguments.out / "summary.md", lambda temporary: temporary.write_text(table))
 print(table)

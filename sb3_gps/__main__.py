@@ -41,8 +41,15 @@ def make_parser(command: str | None = None) -> argparse.ArgumentParser:
         subparser = subparsers.add_parser(name, help=help_line, description=help_line)
         if name == command:
             import_module(module).add_arguments(subparser)
-        subparser.add_argument("--traceback", action="store_true", help="show where an error arose")
+        for leaf in _leaves(subparser):
+            leaf.add_argument("--traceback", action="store_true", help="show where an error arose")
     return parser
+
+
+def _leaves(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of a command that read its last words: those of its own commands, if it has."""
+    nested = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return [leaf for action in nested for leaf in action.choices.values()] or [parser]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

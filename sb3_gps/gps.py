@@ -27,7 +27,15 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from sb3_gps.augmentation import Augmentation
 from sb3_gps.autodiff import CostFunction
 from sb3_gps.core.types import LinearGaussianController
-from sb3_gps.environment import State, Task, check_spaces, check_wrapper, describe_task, sees_images
+from sb3_gps.environment import (
+    State,
+    Task,
+    check_spaces,
+    check_wrapper,
+    describe_task,
+    optional_attribute,
+    sees_images,
+)
 from sb3_gps.features import ImageExtractor
 from sb3_gps.options import check_options, pick
 from sb3_gps.policies import GPSPolicy, MlpPolicy, policy_aliases, resolve_policy
@@ -223,6 +231,7 @@ class GPS(ResumableAlgorithm):
         self.seconds: dict[str, float] = {}  # of each phase
         self.history: list[dict[str, Any]] = []  # a row an iteration
         self._task: Task | None = None
+        self.env_id: str | None = None  # of what it was trained on last
 
         super().__init__(
             policy="MultiInputPolicy" if isinstance(policy, str) else policy,
@@ -339,6 +348,8 @@ class GPS(ResumableAlgorithm):
                 horizon=self.horizon,
                 seed=0 if self.seed is None else self.seed,
             )
+            spec = optional_attribute(self.env, "spec")
+            self.env_id = None if spec is None else spec.id
         return self._task
 
     def _set_up_teachers(self, task: Task, iterations: int) -> None:

@@ -75,17 +75,18 @@ def plot_learning_curve(record: dict[str, Any], path: Path) -> None:
 
 def _bars(axes: Axes, record: dict[str, Any]) -> None:
     """Final success of each split, with its interval."""
-    for i, split in enumerate(SPLITS):
+    words = {split: words for split, words in SPLITS.items() if split in record["success"]}
+    for i, split in enumerate(words):
         figures = record["success"][split]
         success, (low, high) = figures["success"], figures["interval_95"]
         axes.bar(i, success, 0.6, color=_COLOURS[split], alpha=0.85)
         error = np.array([[success - low], [high - success]]).clip(min=0)
         axes.errorbar(i, success, error, color="black", capsize=4, lw=1)
     ticks = [
-        f"{record['success'][split]['success']:.1f} %\n" + words.replace(" ", "\n", 1)
-        for split, words in SPLITS.items()
+        f"{record['success'][split]['success']:.1f} %\n" + name.replace(" ", "\n", 1)
+        for split, name in words.items()
     ]
-    axes.set_xticks(range(len(SPLITS)), ticks)
+    axes.set_xticks(range(len(ticks)), ticks)
     axes.set(title=f"The policy after {record['trials']} trials", ylim=(-3, 105))
     axes.set_ylabel("success, % (bars: 95 %)")
 
@@ -98,11 +99,12 @@ def plot_success_vs_trials(records: Sequence[dict[str, Any]], path: Path) -> Non
     """
     if not records:
         raise ValueError("there is nothing to plot: no run has finished")
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
-    panels = figure.subplots(1, len(SPLITS), sharey=True)
+    words = {split: words for split, words in SPLITS.items() if split in records[0]["success"]}
+    figure = Figure(figsize=(4 * len(words), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(words), sharey=True, squeeze=False)[0]
     updates = sorted({record["update"] for record in records})
     lowest = min(min(figures["success"] for figures in r["success"].values()) for r in records)
-    for axes, (split, words) in zip(panels, SPLITS.items(), strict=True):
+    for axes, (split, name) in zip(panels, words.items(), strict=True):
         for u, update in enumerate(updates):
             budgets: dict[int, list[float]] = {}
             for record in records:
@@ -122,7 +124,7 @@ def plot_success_vs_trials(records: Sequence[dict[str, Any]], path: Path) -> Non
         if paper := PAPER_TASKS.get(records[0]["env"]):
             percent = paper.percent("end-to-end", split)
             axes.plot(paper.trials, percent, "k*", ms=12, label="paper (real PR2)")
-        axes.set(title=words, xlabel="trials", xlim=(0, None))
+        axes.set(title=name, xlabel="trials", xlim=(0, None))
         axes.set_ylim(min(lowest - 5, 75), 101.5)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
@@ -148,12 +150,14 @@ def plot_paper_table(records: Sequence[dict[str, Any]], path: Path) -> None:
     width = 0.8 / len(ways)
     for axes, env in zip(panels, tasks, strict=True):
         paper = PAPER_TASKS[env]
+        shown = set()
         for w, way in enumerate(ways):
             runs = [r for r in records if (r["env"], r["way"]) == (env, way)]
             if not runs:
                 continue
             trials = min((r["trials"] for r in runs), key=lambda n: abs(n - paper.trials))
             runs = [r for r in runs if r["trials"] == trials]
+            shown.add(trials)
             for i, split in enumerate(SPLITS):
                 x = i + (w - (len(ways) - 1) / 2) * width
                 rates = [r["success"][split]["success"] for r in runs]
@@ -163,7 +167,8 @@ def plot_paper_table(records: Sequence[dict[str, Any]], path: Path) -> None:
                 if (percent := paper.percent(way, split)) is not None:
                     axes.plot(x, percent, "*", color="white", mec="black", ms=11, zorder=5,
                               label="paper (real PR2)" if (i, w) == (0, 0) else None)  # fmt: skip
-        axes.set(title=f"{short_name(env)}, {paper.trials} trials or fewer", ylim=(-3, 105))
+        budgets = " or ".join(map(str, sorted(shown)))
+        axes.set(title=f"{short_name(env)}, {budgets} trials", ylim=(-3, 105))
         axes.set_xticks(range(len(SPLITS)), [w.replace(" ", "\n", 1) for w in SPLITS.values()])
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

@@ -11,6 +11,7 @@ import pytest
 
 from sb3_gps import __main__ as cli
 from sb3_gps.commands import doctor
+from sb3_gps.commands.benchmark import BENCHMARKS
 
 
 @pytest.fixture
@@ -57,10 +58,15 @@ def test_help_imports_no_command(
     assert "is described" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [*([name] for name in cli.COMMANDS if name != "benchmark"),
+     *(["benchmark", name] for name in BENCHMARKS)],
+    ids=" ".join,
+)  # fmt: skip
+def test_every_command_has_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        cli.main([name, "--help"])
+        cli.main([*words, "--help"])
     assert stopped.value.code == 0
     assert "--traceback" in capsys.readouterr().out
 

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from sb3_gps.commands.options import parse_options, parse_pairs
 from sb3_gps.experiment import (
     Protocol,
     command_line,
+    evaluate_policy_on_splits,
     wilson,
     write_json,
 )
@@ -102,6 +104,20 @@ def test_a_policy_that_is_not_trained_is_refused(
     assert "is not a file" in capsys.readouterr().err
 
 
+def test_noise_that_is_asked_for_replaces_the_protocols(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    def spy(env_id: str, n_envs: int, env_kwargs: dict[str, Any]) -> None:
+        seen.update(env_kwargs)
+        raise InterruptedError
+
+    monkeypatch.setattr("sb3_gps.experiment.make_vec_env", spy)
+    for asked, used in (({}, 0.01), ({"init_noise": 0.1}, 0.1)):
+        with pytest.raises(InterruptedError):
+            evaluate_policy_on_splits(None, "GPS/ShapeCube-v0", 9, FEW, **asked)
+        assert seen["init_noise"] == used
+
+
 def test_pairs_are_literals_or_strings() -> None:
     assert parse_pairs(["a=1", "b=x=y", "c=(1, 2)", "d=None"], "--set") == {
         "a": 1,
@@ -175,12 +191,13 @@ def _record(trials: int, seed: int, rate: float) -> dict[str, Any]:
         "way": "end-to-end",
         "update": "mdgps",
         "options": {"update": "mdgps", "iterations": 8},
+        "protocol": asdict(Protocol()),
         "command": "python -m sb3_gps train",
         "trials": trials,
         "pose_images": 2000,
         "runs_at_once": 1,
         "seconds": {"total": 100.0 + seed},
-        "machine": {"processor": "none", "cpu_count": 2, "torch": "2", "mujoco": "4"},
+        "machine": dict(processor="none", cpu_count=2, torch="2", mujoco="4", commit="abc1234"),
         "success": {split: {"success": rate} for split in ("train", "spatial", "visual")},
     }
 
@@ -191,6 +208,16 @@ def test_the_table_has_mean_worst_and_the_paper() -> None:
     assert lines[2].endswith("| 100 |") or lines[2].endswith("| 101 |")
     assert "96.3 | 91.7 | 87.5" in lines[-1]
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_a_task_without_distractors_has_a_table_and_a_plot(tmp_path: Path) -> None:
+    records = [_record(288, seed, 90.0) for seed in (0, 1)]
+    for record in records:
+        del record["success"]["visual"]
+    benchmark_trials.write_summary(records, tmp_path)
+    summary = (tmp_path / "summary.md").read_text()
+    assert "unseen positions | seconds |" in summary and "sb3_gps abc1234" in summary
+    assert (tmp_path / "success_vs_trials.png").stat().st_size > 1000
 
 
 def test_a_plot_needs_runs(tmp_path: Path) -> None:
@@ -217,6 +244,14 @@ def test_a_benchmark_goes_on_where_it_stopped(
     # A file of a run with other options is not taken for this one.
     assert cli.main([*argv, "--set", "nu=0.5"]) == 1
     assert "choose another --out" in capsys.readouterr().err
+
+
+CLEARANCE = {  # m
+    "GPS/CoatHanger-v0": 0.013,
+    "GPS/ShapeCube-v0": 0.003,
+    "GPS/ToyHammer-v0": 0.0035,
+    "GPS/BottleCap-v0": 0.004,
+}
 
 
 def _paper_record(env: str, way: str, seed: int, rate: float) -> dict[str, Any]:
@@ -249,6 +284,13 @@ def test_the_papers_benchmark_plans_every_cell(tmp_path: Path) -> None:
     for run in runs:
         # No more trials than the paper's.
         assert run.conditions * run.options["iterations"] <= PAPER_TASKS[run.env].trials
+        # Most unseen positions are farther from what was trained on than what the task forgives.
+        layout = gym.make(run.env, num_conditions=run.conditions).unwrapped.layout
+        trained = layout.training[: run.conditions]
+        unseen = np.array([layout.unseen("spatial", i) for i in range(200)])
+        gaps = np.linalg.norm(unseen[:, None, :2] - trained[:, :2], axis=-1)
+        gaps[unseen[:, None, 2] != trained[:, 2]] = np.inf  # another grasp
+        assert np.median(gaps.min(axis=1)) > CLEARANCE[run.env]
     one = ["benchmark", "paper", "--tasks", "ShapeCube", "--ways", "pose-features"]
     (run, *_) = benchmark_paper.plan(parser.parse_args([*one, "--trials", "300"]))
     assert (run.way, run.conditions, run.options) == ("pose-features", 60, {"iterations": 5})

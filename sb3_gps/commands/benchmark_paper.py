@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sb3_gps.commands.options import require
+from sb3_gps.hardware import cores
 from sb3_gps.runs import Run, records, report_failures, run_missing
 from sb3_gps.ways import WAYS
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("paper", "300"),
         help="at most: the paper's number for the task, or 300",
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
+    parser.add_argument("--jobs", type=int, default=cores(), help="runs at once")
     parser.add_argument("--out", type=Path, default=Path("results/paper"))
 
 

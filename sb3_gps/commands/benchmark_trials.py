@@ -11,6 +11,7 @@ import numpy as np
 
 from sb3_gps.commands.options import parse_options, require
 from sb3_gps.runs import Run, records, report_failures, run_missing
+from sb3_gps.ways import WAYS, make_env
 
 # trials -> (training positions, iterations); samples a position: one
 BUDGETS = {85: (21, 4), 120: (30, 4), 171: (34, 5), 300: (60, 5)}
@@ -42,8 +43,13 @@ def main(args: argparse.Namespace) -> int:
 
 
 def plan(args: argparse.Namespace) -> Iterator[Run]:
-    """Every run that was asked for."""
+    """Every run that was asked for.
+
+    :raises ValueError: more training positions than the task has
+    """
     options = parse_options(args.set)
+    most = max(BUDGETS[trials][0] for trials in args.trials)
+    make_env(WAYS[0], args.env, most).close()  # the task's own words, before the first run
     for update in args.update:
         for trials in args.trials:
             conditions, iterations = BUDGETS[trials]
@@ -84,18 +90,20 @@ def table(runs: list[dict[str, Any]]) -> str:
     for record in runs:
         key = (record["update"], record["trials"], record["pose_images"])
         groups.setdefault(key, []).append(record)
+    splits = [split for split in SPLITS if split in runs[0]["success"]]
     lines = [
-        f"| update | trials | pose images | seeds | {' | '.join(SPLITS.values())} | seconds |",
-        "|---" * (5 + len(SPLITS)) + "|",
+        "| update | trials | pose images | seeds "
+        f"| {' | '.join(SPLITS[split] for split in splits)} | seconds |",
+        "|---" * (5 + len(splits)) + "|",
     ]
     for (update, trials, images), group in sorted(groups.items()):
         cells = [update, str(trials), str(images), str(len(group))]
-        for split in SPLITS:
+        for split in splits:
             rates = np.array([r["success"][split]["success"] for r in group])
             cells.append(f"{rates.mean():.1f} ± {rates.std():.1f} ({rates.min():.1f})")
         cells.append(f"{np.median([r['seconds']['total'] for r in group]):.0f}")
         lines.append(f"| {' | '.join(cells)} |")
-    if paper := PAPER_TASKS.get(runs[0]["env"] if runs else ""):
+    if paper := PAPER_TASKS.get(runs[0]["env"]):
         success = paper.success["end-to-end"]
         cells = ["paper (real PR2)", str(paper.trials), str(POSE_IMAGES), "", *map(str, success)]
         lines.append(f"| {' | '.join(cells)} |  |")

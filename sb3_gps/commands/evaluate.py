@@ -13,7 +13,7 @@ from sb3_gps.commands.options import parse_pairs, print_success, require
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``evaluate``."""
     parser.add_argument("model", type=Path, help="file that GPS.save wrote")
-    parser.add_argument("--env", default="GPS/ShapeCube-v0", help="id of the task")
+    parser.add_argument("--env", help="id of the task [that of training]")
     parser.add_argument("--protocol", choices=("full", "quick"), default="full")
     parser.add_argument("--out", type=Path, help="JSON file to write [only print]")
     parser.add_argument("--video", type=Path, help="MP4 or GIF of a few episodes to write")
@@ -46,16 +46,18 @@ def main(args: argparse.Namespace) -> int:
     protocol = QUICK if args.protocol == "quick" else Protocol()
     env_kwargs = parse_pairs(args.env_set, "--env-set")
     model = GPS.load(args.model)
+    if (env_id := args.env or model.env_id) is None:
+        raise ValueError(f"{args.model} does not say what it was trained on: give --env")
     begin = time.perf_counter()
     record = {
         "model": str(args.model),
-        "env": args.env,
+        "env": env_id,
         "env_kwargs": env_kwargs,
         "trials": model.trials,
         "pose_images": model.pose_images_used,
         "protocol": asdict(protocol),
         "success": evaluate_policy_on_splits(
-            model, args.env, trained_conditions(model), protocol, progress_bar=True, **env_kwargs
+            model, env_id, trained_conditions(model), protocol, progress_bar=True, **env_kwargs
         ),
         "seconds": round(time.perf_counter() - begin, 1),
         "machine": machine(),
@@ -68,5 +70,5 @@ def main(args: argparse.Namespace) -> int:
         from sb3_gps.video import film_splits, write_video
 
         env_kwargs = {"init_noise": protocol.init_noise, **env_kwargs}
-        print(write_video(film_splits(model, args.env, FILMED, **env_kwargs), args.video))
+        print(write_video(film_splits(model, env_id, FILMED, **env_kwargs), args.video))
     return 0

@@ -56,12 +56,14 @@ def main(args: argparse.Namespace) -> int:
         progress_bar=True,
         curve=args.curve,
     )
-    write_json(args.out / "result.json", record)
-    plot_learning_curve(record, args.out / "learning_curve.png")
-    if args.policy_only:
+    if args.way == "pose-prediction":
+        print("no model.zip: this way acts with two networks; sb3_gps.ways.train returns both")
+    elif args.policy_only:
         save_policy(trained.model, args.out / "model.zip")
     else:
         trained.model.save(args.out / "model.zip")
+    write_json(args.out / "result.json", record)
+    plot_learning_curve(record, args.out / "learning_curve.png")
     print_success(record)
     print(f"{record['seconds']['total']:.0f} s; see {args.out}")
     return 0
