@@ -69,7 +69,9 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}); remove it, and its run is done again") from error
+        raise ValueError(
+            f"{path} is not JSON ({error}); remove it, and its run is done again"
+        ) from error
     if not isinstance(record, dict):
         raise ValueError(f"expected the record of a run in {path}, got a {type(record).__name__}")
     return record
