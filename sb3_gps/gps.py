@@ -37,6 +37,7 @@ from sb3_gps.environment import (
     sees_images,
 )
 from sb3_gps.features import ImageExtractor
+from sb3_gps.hardware import one_blas_thread
 from sb3_gps.options import check_options, pick
 from sb3_gps.policies import GPSPolicy, MlpPolicy, policy_aliases, resolve_policy
 from sb3_gps.pretraining import pretrain_on_random_poses
@@ -317,22 +318,27 @@ class GPS(ResumableAlgorithm):
         scope = {"total_timesteps": total, "callback": callback, "progress": progress}
         callback.on_training_start({**scope, "self": self}, globals())
         try:
-            if self.iteration == 0:
-                self._pretrain(task, progress)
-            for _ in range(iterations):
-                self._iterate(task, scope)
-                if log_interval and self.iteration % log_interval == 0:
-                    self.dump_logs()
-            last = (self.last_head_steps, self.last_end_to_end_steps)
-            student = self._student(task, blind=False)
-            if any(last) and student.visible(self.batches):
-                self._study(student.finish, last, progress)
+            with one_blas_thread():
+                self._run(task, iterations, log_interval, scope)
         except StopTraining:
             pass
         finally:
             progress.close()
         callback.on_training_end()
         return self
+
+    def _run(self, task: Task, iterations: int, log_interval: int, scope: dict[str, Any]) -> None:
+        """Pretraining, the iterations, and the last fit."""
+        if self.iteration == 0:
+            self._pretrain(task, scope["progress"])
+        for _ in range(iterations):
+            self._iterate(task, scope)
+            if log_interval and self.iteration % log_interval == 0:
+                self.dump_logs()
+        last = (self.last_head_steps, self.last_end_to_end_steps)
+        student = self._student(task, blind=False)
+        if any(last) and student.visible(self.batches):
+            self._study(student.finish, last, scope["progress"])
 
     @property
     def task(self) -> Task:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import threadpoolctl
 import torch as th
 
 from sb3_gps import hardware
@@ -30,3 +33,20 @@ def test_bf16_is_used_where_it_is_faster(name, avx512, amx, fast, monkeypatch):
 
 def test_the_processor_has_a_name_and_cores():
     assert hardware.processor() and hardware.cores() >= 1
+
+
+def test_small_matrices_get_one_thread():
+    def threads():
+        return {
+            Path(library["filepath"]).name: library["num_threads"]
+            for library in threadpoolctl.threadpool_info()
+        }
+
+    with threadpoolctl.threadpool_limits(2):
+        before = threads()
+        with hardware.one_blas_thread():
+            inside = threads()
+        assert threads() == before
+    blas = [name for name in inside if "openblas" in name or "mkl" in name]
+    assert blas and all(inside[name] == 1 for name in blas)
+    assert any(n == 2 for name, n in inside.items() if name not in blas)  # torch's own

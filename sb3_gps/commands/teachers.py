@@ -71,12 +71,14 @@ def run_teachers(
 def main(args: argparse.Namespace) -> int:
     """Run every seed and print when each was solved, and how it held."""
     from sb3_gps.experiment import machine, write_json
+    from sb3_gps.hardware import one_blas_thread
 
     for seed in args.seeds:
         path = args.out / f"teachers_{args.prior}_seed{seed}.json"
-        record = run_teachers(
-            args.env, seed, args.conditions, args.iterations, args.samples, args.prior
-        )
+        with one_blas_thread():
+            record = run_teachers(
+                args.env, seed, args.conditions, args.iterations, args.samples, args.prior
+            )
         write_json(path, {**record, "machine": machine()})
         success = record["success"]
         late = success[-15:]
