@@ -68,7 +68,7 @@ PAPER_TASKS = {
             "pose-features": (55.6, 58.3, 27.5),
             "pose-prediction": (None, None, None),
         },
-        layouts={288: (36, 8), 300: (37, 8)},
+        layouts={288: (32, 9), 300: (33, 9)},
     ),
 }
 
