@@ -16,7 +16,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from sb3_gps import GPS
 from sb3_gps.evaluation import evaluate_split
 from sb3_gps.experiment import write_json
-from sb3_gps.files import rewrite
+from sb3_gps.files import rewrite_text
 
 LAYOUTS = {16: 9, 25: 6, 36: 4}  # positions -> iterations: about 146 trials
 FIRST, UNSEEN = 10_000, 200  # first of the unseen positions, and how many of them
@@ -48,5 +48,5 @@ for positions, iterations in LAYOUTS.items():
     ]
     lines.append(f"| {positions} | {iterations} | {runs[0]['trials']} | {' | '.join(cells)} |")
 table = "\n".join(lines) + "\n"
-rewrite(arguments.out / "summary.md", lambda temporary: temporary.write_text(table))
+rewrite_text(arguments.out / "summary.md", table)
 print(table)

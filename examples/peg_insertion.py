@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sb3_gps.files import rewrite
+from sb3_gps.files import rewrite_text
 from sb3_gps.runs import Run, records, report_failures, run_missing
 
 SLOTS = 4
@@ -43,7 +43,7 @@ def main() -> int:
         means = " | ".join(f"{rate:.1f}" for rate in np.mean(rates, axis=0))
         lines.append(f"| mean | | {means} | |")
         table = "\n".join(lines) + "\n"
-        rewrite(arguments.out / "summary.md", lambda temporary: temporary.write_text(table))
+        rewrite_text(arguments.out / "summary.md", table)
         print(table)
     return report_failures(failed)
 

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 from sb3_gps import Augmentation
 from sb3_gps.architectures import ARCHITECTURES
 from sb3_gps.experiment import write_json
-from sb3_gps.files import rewrite
+from sb3_gps.files import rewrite_text
 from sb3_gps.pretraining import pretrain_pose
 from sb3_gps.rollout import random_poses
 
@@ -102,5 +102,5 @@ for name in ARCHITECTURES:
         f"| {paper} | {held:.2f} |"
     )
 table = "\n".join(lines) + "\n"
-rewrite(arguments.out / "summary.md", lambda temporary: temporary.write_text(table))
+rewrite_text(arguments.out / "summary.md", table)
 print(table)

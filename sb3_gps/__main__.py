@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from sb3_gps import __version__
+from sb3_gps.commands.options import SHARED
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module, help)
     "demo": ("sb3_gps.commands.demo", "train from images, evaluate, and write curve and video"),
@@ -35,21 +36,16 @@ def make_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sb3_gps", description="Guided policy search: from images to torques."
     )
+    parser.set_defaults(traceback=False)
     parser.add_argument("--version", action="version", version=f"sb3-gps {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, help_line) in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=help_line, description=help_line)
+        subparser = subparsers.add_parser(
+            name, help=help_line, description=help_line, parents=[SHARED]
+        )
         if name == command:
             import_module(module).add_arguments(subparser)
-        for leaf in _leaves(subparser):
-            leaf.add_argument("--traceback", action="store_true", help="show where an error arose")
     return parser
-
-
-def _leaves(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """The parsers of a command that read its last words: those of its own commands, if it has."""
-    nested = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    return [leaf for action in nested for leaf in action.choices.values()] or [parser]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

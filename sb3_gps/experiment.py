@@ -27,7 +27,7 @@ from sb3_gps.augmentation import Augmentation
 from sb3_gps.callbacks import StudentSuccessCallback
 from sb3_gps.environment import optional_attribute
 from sb3_gps.evaluation import SuccessRate, evaluate_split
-from sb3_gps.files import rewrite
+from sb3_gps.files import rewrite_text
 from sb3_gps.gps import GPS
 from sb3_gps.hardware import cores, processor
 from sb3_gps.progress import RunProgress
@@ -50,6 +50,10 @@ class Protocol:
     spatial: int = 200
     visual: int = 200
     init_noise: float = 0.01  # rad, deviation of each joint at the start
+
+    def given(self, env_kwargs: dict[str, Any]) -> Protocol:
+        """With the noise that a task is given: what is written down is what was used."""
+        return replace(self, init_noise=env_kwargs.get("init_noise", self.init_noise))
 
 
 QUICK = Protocol(train_repeats=1, spatial=40, visual=40)
@@ -161,8 +165,7 @@ def commit() -> str | None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, whole or not at all; what is not finite becomes null."""
-    text = json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
-    rewrite(path, lambda temporary: temporary.write_text(text))
+    rewrite_text(path, json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:
@@ -232,8 +235,7 @@ def run_experiment(
     :return: the policy, and a JSON-able record of the run
     """
     env_kwargs = env_kwargs or {}
-    if "init_noise" in env_kwargs:  # what is written down is what was used
-        protocol = replace(protocol, init_noise=env_kwargs["init_noise"])
+    protocol = protocol.given(env_kwargs)
     begin = time.perf_counter()
     follow = None
     if curve:  # but for the last point, which the evaluation adds
@@ -286,6 +288,11 @@ def run_experiment(
         "machine": machine(),
     }
     return trained, record
+
+
+def splits_of(record: dict[str, Any]) -> dict[str, str]:
+    """The splits that a record has figures of, in words."""
+    return {split: words for split, words in SPLITS.items() if split in record["success"]}
 
 
 def conditions_of_measurement(records: Sequence[dict[str, Any]]) -> str:

@@ -20,3 +20,8 @@ def rewrite(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def rewrite_text(path: Path, text: str) -> None:
+    """The same for a text."""
+    rewrite(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -303,6 +303,8 @@ class GPS(ResumableAlgorithm):
         :return: self
         """
         task = self.task
+        assert self.env is not None
+        self.env_id = getattr(optional_attribute(self.env, "spec"), "id", None)
         trials = task.M * self.samples_per_condition  # of one iteration
         iterations = self.iterations
         if total_timesteps is not None:
@@ -354,8 +356,6 @@ class GPS(ResumableAlgorithm):
                 horizon=self.horizon,
                 seed=0 if self.seed is None else self.seed,
             )
-            spec = optional_attribute(self.env, "spec")
-            self.env_id = None if spec is None else spec.id
         return self._task
 
     def _set_up_teachers(self, task: Task, iterations: int) -> None:

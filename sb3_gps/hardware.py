@@ -23,8 +23,9 @@ def cores() -> int:
 def one_blas_thread() -> Iterator[None]:
     """numpy's and scipy's linear algebra in one thread, while the block runs; torch's as it was.
 
-    On many small matrices more threads gain nothing, and wait for each other by spinning: where
-    another process has a core, the teachers took 25 times as long with two threads as with one.
+    On many small matrices more threads gain little, and wait for each other by spinning: two are a
+    tenth faster than one where both have a core, and 2.6 times slower where another process has one
+    of them (``examples/benchmarks/blas_threads.py``).
     """
     libraries = ThreadpoolController()
     torch_home = str(Path(th.__file__).parent)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sb3_gps.experiment import SPLITS
+from sb3_gps.experiment import SPLITS, splits_of
 from sb3_gps.files import rewrite
 from sb3_gps.paper import PAPER_TASKS, short_name
 from sb3_gps.ways import WAYS
@@ -75,7 +75,7 @@ def plot_learning_curve(record: dict[str, Any], path: Path) -> None:
 
 def _bars(axes: Axes, record: dict[str, Any]) -> None:
     """Final success of each split, with its interval."""
-    words = {split: words for split, words in SPLITS.items() if split in record["success"]}
+    words = splits_of(record)
     for i, split in enumerate(words):
         figures = record["success"][split]
         success, (low, high) = figures["success"], figures["interval_95"]
@@ -99,7 +99,7 @@ def plot_success_vs_trials(records: Sequence[dict[str, Any]], path: Path) -> Non
     """
     if not records:
         raise ValueError("there is nothing to plot: no run has finished")
-    words = {split: words for split, words in SPLITS.items() if split in records[0]["success"]}
+    words = splits_of(records[0])
     figure = Figure(figsize=(4 * len(words), 3.8), layout="constrained")
     panels = figure.subplots(1, len(words), sharey=True, squeeze=False)[0]
     updates = sorted({record["update"] for record in records})

@@ -160,6 +160,4 @@ def report_failures(failed: Sequence[tuple[Run, BaseException]]) -> int:
     """Print them; the exit status of a benchmark."""
     for run, error in failed:
         print(f"failed: {run.path}\n{''.join(traceback.format_exception(error))}")
-    for run, error in failed:
-        print(f"failed: {run.path.name}: {error!r}")
     return 1 if failed else 0

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_gps.environment import optional_attribute, resolve_horizon
+from sb3_gps.environment import resolve_horizon
 from sb3_gps.experiment import SPLITS
 from sb3_gps.features import split_space
 from sb3_gps.files import rewrite
@@ -67,16 +67,12 @@ def film_splits(
 ) -> list[np.ndarray]:
     """Frames of some episodes of each split.
 
-    :param episodes: split -> how many; splits that the task does not have are left out
+    :param episodes: split -> how many
     :param first: condition of each split; beyond those that are evaluated
     """
-    env = make_vec_env(env_id, env_kwargs=env_kwargs)
-    offered = optional_attribute(env, "splits", tuple(episodes))
-    env.close()
     starts = [
         Start({"split": split, "condition": first + i}, seed=i)
         for split, count in episodes.items()
-        if split in offered
         for i in range(count)
     ]
     return film_episodes(model, env_id, starts, **env_kwargs)[0]

@@ -42,6 +42,12 @@ def test_a_users_mistake_is_one_line_and_1(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "error: expected a positive number, got -3\n"
 
 
+@pytest.mark.parametrize("words", [["--traceback", "trials"], ["trials", "--traceback"]])
+def test_traceback_of_a_benchmark_anywhere(words: list[str]) -> None:
+    assert cli.make_parser("benchmark").parse_args(["benchmark", *words]).traceback
+    assert not cli.make_parser("benchmark").parse_args(["benchmark", "trials"]).traceback
+
+
 @pytest.mark.usefixtures("failing")
 def test_traceback_on_request() -> None:
     with pytest.raises(ValueError, match="got -3"):
@@ -60,8 +66,7 @@ def test_help_imports_no_command(
 
 @pytest.mark.parametrize(
     "words",
-    [*([name] for name in cli.COMMANDS if name != "benchmark"),
-     *(["benchmark", name] for name in BENCHMARKS)],
+    [*([name] for name in cli.COMMANDS), *(["benchmark", name] for name in BENCHMARKS)],
     ids=" ".join,
 )  # fmt: skip
 def test_every_command_has_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

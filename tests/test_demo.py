@@ -115,7 +115,7 @@ def test_noise_that_is_asked_for_replaces_the_protocols(monkeypatch: pytest.Monk
     for asked, used in (({}, 0.01), ({"init_noise": 0.1}, 0.1)):
         with pytest.raises(InterruptedError):
             evaluate_policy_on_splits(None, "GPS/ShapeCube-v0", 9, FEW, **asked)
-        assert seen["init_noise"] == used
+        assert seen["init_noise"] == FEW.given(asked).init_noise == used
 
 
 def test_pairs_are_literals_or_strings() -> None:

@@ -32,7 +32,7 @@ def test_interrupted_runs_do_not_begin(tmp_path: Path) -> None:
     items = [tmp_path / str(i) for i in range(6)]
     for _ in in_processes(work, items, jobs=1):
         break
-    assert 1 <= sum(item.exists() for item in items) <= 2
+    assert 1 <= sum(item.exists() for item in items) < len(items)
 
 
 def test_records_leave_out_what_is_being_written(tmp_path: Path) -> None:

@@ -143,6 +143,8 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
         options = _check_options(options)
+        if options.get("random_pose", False) and not self.random_poses:
+            raise ValueError("this task offers no random_pose: nothing in it is seen by camera")
         split = self._check_split(options.get("split", self.split))
         (x, y, grasp), index = self._choose_condition(split, options)
         self._t, self._held, self._blind = 0, 0, not options.get("image", True)
@@ -152,8 +154,6 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
         self.model.body_quat[self._object] = np.cos(grasp / 2), 0.0, np.sin(grasp / 2), 0.0
         self._decorate(split, index)
         if options.get("random_pose", False):
-            if not self.random_poses:
-                raise ValueError("this task offers no random_pose: nothing in it is seen by camera")
             self.data.qpos[:] = self._random_angles()
         else:
             noise = self.np_random.normal(size=ACTION_DIM) if self.init_noise else 0.0

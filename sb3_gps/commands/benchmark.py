@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
+from sb3_gps.commands.options import SHARED
+
 BENCHMARKS = {  # name -> (module, help)
     "trials": ("sb3_gps.commands.benchmark_trials", "success against trials, on one task"),
     "paper": ("sb3_gps.commands.benchmark_paper", "the paper's table: tasks and ways of training"),
@@ -18,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every benchmark."""
     subparsers = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True)
     for name, (module, help_line) in BENCHMARKS.items():
-        subparser = subparsers.add_parser(name, help=help_line, description=help_line)
+        subparser = subparsers.add_parser(
+            name, help=help_line, description=help_line, parents=[SHARED]
+        )
         import_module(module).add_arguments(subparser)
 
 

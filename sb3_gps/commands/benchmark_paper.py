@@ -71,7 +71,7 @@ def _tasks() -> dict[str, tuple[str, Any]]:
 def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
     """``summary.md`` and ``success.png`` in a folder."""
     from sb3_gps.experiment import conditions_of_measurement
-    from sb3_gps.files import rewrite
+    from sb3_gps.files import rewrite_text
     from sb3_gps.plotting import plot_paper_table
 
     words = [
@@ -82,8 +82,7 @@ def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
         conditions_of_measurement(runs),
         "![success beside the paper's](success.png)",
     ]
-    text = "\n\n".join(words) + "\n"
-    rewrite(out / "summary.md", lambda temporary: temporary.write_text(text))
+    rewrite_text(out / "summary.md", "\n\n".join(words) + "\n")
     plot_paper_table(runs, out / "success.png")
 
 

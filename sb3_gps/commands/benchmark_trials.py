@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from sb3_gps.commands.options import parse_options, require
 from sb3_gps.runs import Run, records, report_failures, run_missing
-from sb3_gps.ways import WAYS, make_env
 
 # trials -> (training positions, iterations); samples a position: one
 BUDGETS = {85: (21, 4), 120: (30, 4), 171: (34, 5), 300: (60, 5)}
@@ -49,7 +49,7 @@ def plan(args: argparse.Namespace) -> Iterator[Run]:
     """
     options = parse_options(args.set)
     most = max(BUDGETS[trials][0] for trials in args.trials)
-    make_env(WAYS[0], args.env, most).close()  # the task's own words, before the first run
+    gym.make(args.env, num_conditions=most).close()  # the task's own words, before the first run
     for update in args.update:
         for trials in args.trials:
             conditions, iterations = BUDGETS[trials]
@@ -66,7 +66,7 @@ def plan(args: argparse.Namespace) -> Iterator[Run]:
 def write_summary(runs: list[dict[str, Any]], out: Path) -> None:
     """``summary.md`` and ``success_vs_trials.png`` in a folder."""
     from sb3_gps.experiment import conditions_of_measurement
-    from sb3_gps.files import rewrite
+    from sb3_gps.files import rewrite_text
     from sb3_gps.plotting import plot_success_vs_trials
 
     words = [
@@ -76,24 +76,22 @@ def write_summary(runs: list[dict[str, Any]], out: Path) -> None:
         conditions_of_measurement(runs),
         "![success against trials](success_vs_trials.png)",
     ]
-    text = "\n\n".join(words) + "\n"
-    rewrite(out / "summary.md", lambda temporary: temporary.write_text(text))
+    rewrite_text(out / "summary.md", "\n\n".join(words) + "\n")
     plot_success_vs_trials(runs, out / "success_vs_trials.png")
 
 
 def table(runs: list[dict[str, Any]]) -> str:
     """Markdown: mean, spread and worst seed of success, by update and trials; then the paper's."""
-    from sb3_gps.experiment import SPLITS
+    from sb3_gps.experiment import splits_of
     from sb3_gps.paper import PAPER_TASKS, POSE_IMAGES
 
     groups: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
     for record in runs:
         key = (record["update"], record["trials"], record["pose_images"])
         groups.setdefault(key, []).append(record)
-    splits = [split for split in SPLITS if split in runs[0]["success"]]
+    splits = splits_of(runs[0])
     lines = [
-        "| update | trials | pose images | seeds "
-        f"| {' | '.join(SPLITS[split] for split in splits)} | seconds |",
+        f"| update | trials | pose images | seeds | {' | '.join(splits.values())} | seconds |",
         "|---" * (5 + len(splits)) + "|",
     ]
     for (update, trials, images), group in sorted(groups.items()):

@@ -75,7 +75,7 @@ def run_demo(
     :param filmed: episodes of each split in the video
     :return: the run's record, and the files with what each is
     """
-    from sb3_gps.experiment import run_experiment, save_policy, write_json
+    from sb3_gps.experiment import run_experiment, save_policy, splits_of, write_json
     from sb3_gps.plotting import plot_learning_curve
     from sb3_gps.video import film_splits, write_video
 
@@ -93,6 +93,7 @@ def run_demo(
     write_json(figures, record)
     picture = out / "learning_curve.png"
     plot_learning_curve(record, picture)
+    filmed = {split: filmed[split] for split in splits_of(record) if split in filmed}
     frames = film_splits(trained.model, env_id, filmed, init_noise=protocol.init_noise)
     video = write_video(frames, out / "episodes.mp4")
     return record, {

@@ -39,12 +39,13 @@ def main(args: argparse.Namespace) -> int:
         Protocol,
         evaluate_policy_on_splits,
         machine,
+        splits_of,
         trained_conditions,
         write_json,
     )
 
-    protocol = QUICK if args.protocol == "quick" else Protocol()
     env_kwargs = parse_pairs(args.env_set, "--env-set")
+    protocol = (QUICK if args.protocol == "quick" else Protocol()).given(env_kwargs)
     model = GPS.load(args.model)
     if (env_id := args.env or model.env_id) is None:
         raise ValueError(f"{args.model} does not say what it was trained on: give --env")
@@ -70,5 +71,6 @@ def main(args: argparse.Namespace) -> int:
         from sb3_gps.video import film_splits, write_video
 
         env_kwargs = {"init_noise": protocol.init_noise, **env_kwargs}
-        print(write_video(film_splits(model, env_id, FILMED, **env_kwargs), args.video))
+        filmed = {split: FILMED[split] for split in splits_of(record) if split in FILMED}
+        print(write_video(film_splits(model, env_id, filmed, **env_kwargs), args.video))
     return 0

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import difflib
 import inspect
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
+
+# Of every command. Suppressed: the default of an inner parser would undo what the outer one read.
+SHARED = argparse.ArgumentParser(add_help=False)
+SHARED.add_argument(
+    "--traceback", action="store_true", default=argparse.SUPPRESS, help="show where an error arose"
+)
 
 
 def require(*packages: str) -> None:
@@ -63,7 +70,7 @@ def print_success(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from sb3_gps.experiment import SPLITS
+    from sb3_gps.experiment import splits_of
     from sb3_gps.paper import PAPER_TASKS, POSE_IMAGES
 
     paper = PAPER_TASKS.get(record["env"])
@@ -75,9 +82,7 @@ def print_success(record: dict[str, Any]) -> None:
     table.add_column("episodes", justify="right")
     if paper:
         table.add_column("paper (real PR2)", justify="right")
-    for split, words in SPLITS.items():
-        if split not in record["success"]:
-            continue
+    for split, words in splits_of(record).items():
         figures = record["success"][split]
         low, high = figures["interval_95"]
         row = [words, f"{figures['success']:.1f}", f"{low:.1f} to {high:.1f}"]

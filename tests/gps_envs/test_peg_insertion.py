@@ -62,6 +62,8 @@ def test_four_corners_are_for_training_and_others_for_the_test():
     assert gaps.min() > 0.005
     with pytest.raises(ValueError, match="available"):
         env.reset(options={"split": "visual"})
+    with pytest.raises(ValueError, match="no random_pose"):
+        env.reset(options={"random_pose": True})
 
 
 @pytest.mark.parametrize("target", [(0.0, 0.0), (0.08, 0.05), (-0.08, -0.05), (0.03, -0.04)])

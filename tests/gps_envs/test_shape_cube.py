@@ -190,6 +190,8 @@ def test_blind_episodes_draw_nothing(env):
         ({"chamfer": -0.01}, "0 to 0.02"),
         ({"distractors": 9}, "0 to 8"),
         ({"init_noise": -1.0}, "rad"),
+        ({"visual": ["medium"]}, "available"),
+        ({"cost": gps_envs.PointCost}, "callable"),
         ({"render_mode": "human"}, "rgb_array"),
         ({"cost": 3}, "callable"),
     ],
