@@ -52,8 +52,10 @@ from sb3_gps.teachers import TeacherOptions, Teachers, figures, first_teachers
 SelfGPS = TypeVar("SelfGPS", bound="GPS")
 Learned = TypeVar("Learned")  # by a student
 
-# Pasted shapes and changed colours are what keeps unseen objects from distracting the student.
-DEFAULT_AUGMENTATION = Augmentation(shapes=3, colour=0.1)
+# Pasted shapes and changed colours are what keeps unseen objects and light from distracting the
+# student. With half of the colour, some seeds of the hanger failed in dark and in bright scenes; with
+# more, the cap loses precision.
+DEFAULT_AUGMENTATION = Augmentation(shapes=3, colour=0.2)
 
 
 class GPS(ResumableAlgorithm):
