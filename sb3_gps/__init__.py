@@ -8,6 +8,7 @@ from sb3_gps.callbacks import StudentSuccessCallback
 from sb3_gps.features import SpatialSoftmax, StateExtractor, VisuomotorExtractor
 from sb3_gps.gps import GPS
 from sb3_gps.policies import CnnPolicy, GPSPolicy, MlpPolicy, MultiInputPolicy
+from sb3_gps.simulator import SimulatorState
 
 __all__ = [
     "GPS",
@@ -16,6 +17,7 @@ __all__ = [
     "GPSPolicy",
     "MlpPolicy",
     "MultiInputPolicy",
+    "SimulatorState",
     "SpatialSoftmax",
     "StateExtractor",
     "StudentSuccessCallback",

@@ -82,31 +82,38 @@ def resolve_state(state: State, space: spaces.Space, info: dict[str, Any]) -> St
     )
 
 
-def resolve_cost(cost: CostFunction | None, env: VecEnv, dX: int, dU: int) -> DifferentiableCost:
-    """The cost that teachers minimise: the argument, else the environment's ``cost``."""
+def resolve_cost(
+    cost: CostFunction | None, env: VecEnv, dX: int, dU: int
+) -> DifferentiableCost | None:
+    """The cost that teachers minimise: the argument, else the environment's ``cost``.
+
+    :return: None where there is neither: it is then learned from the rewards
+    """
     function = cost if cost is not None else optional_attribute(env, "cost")
     if function is None:
-        raise ValueError(
-            "GPS needs a cost: expected a callable cost(x, u, t) on batched torch tensors as the "
-            "environment's `cost` attribute, got none; pass `cost=`"
-        )
+        return None
     model = DifferentiableCost(function)
     model.check(dX, dU)
     return model
 
 
-def check_costs(cost: DifferentiableCost, episodes: Episodes) -> None:
+def check_costs(cost: DifferentiableCost | None, episodes: Episodes) -> None:
     """
+    :param cost: None: the rewards are looked at
     :raises NotFiniteError: at the first cost of the episodes that is no finite number
     """
     steps = np.broadcast_to(np.arange(episodes.X.shape[1]), episodes.X.shape[:2])
-    value = cost.value(episodes.X, episodes.U, steps)
+    name, advice = "cost", "guard divisions, logarithms and roots in `cost`"
+    if cost is None:
+        name, advice, value = "reward", "GPS learns its cost from rewards", episodes.rewards
+    else:
+        value = cost.value(episodes.X, episodes.U, steps)
     bad = np.argwhere(~np.isfinite(value))
     if len(bad):
         e, t = bad[0]
         raise NotFiniteError(
-            f"expected a finite cost, got {value[e, t]} at step {t} for x = {episodes.X[e, t]}, "
-            f"u = {episodes.U[e, t]}; guard divisions, logarithms and roots in `cost`",
+            f"expected a finite {name}, got {value[e, t]} at step {t} for x = {episodes.X[e, t]}, "
+            f"u = {episodes.U[e, t]}; {advice}",
             int(e),
         )
 
@@ -185,18 +192,35 @@ class Task:
     starts: list[Start]  # one for each of the M conditions
     horizon: int
     read_state: StateReader
-    cost: DifferentiableCost
+    cost: DifferentiableCost | None  # None: learned from the rewards
     initial_states: np.ndarray  # (M, dX)
-    dU: int
+    action_low: np.ndarray  # (dU,) float64
+    action_high: np.ndarray  # (dU,)
     dt: float  # s a step; only the LQR's first gains read it
     blind: bool  # whether episodes can go without images
     random_poses: bool  # whether resets to random poses are offered
+    gives_jacobian: bool  # whether each step comes with the derivatives of the simulator
     posture: tuple[np.ndarray, np.ndarray] | None  # indices in x: what actions push, its velocity
 
     @property
     def M(self) -> int:
         """Number of conditions."""
         return len(self.starts)
+
+    @property
+    def dU(self) -> int:
+        """Dimensions of the action."""
+        return len(self.action_low)
+
+    @property
+    def action_scale(self) -> np.ndarray:
+        """Half the range of each action, (dU,)."""
+        return 0.5 * (self.action_high - self.action_low)
+
+    @property
+    def action_middle(self) -> np.ndarray:
+        """(dU,)."""
+        return 0.5 * (self.action_high + self.action_low)
 
 
 def describe_task(
@@ -207,8 +231,15 @@ def describe_task(
     conditions: int | None,
     horizon: int | None,
     seed: int,
+    dynamics: str = "fitted",
 ) -> Task:
     """Resolve all of the above; resets every condition once, takes no step."""
+    simulated = dynamics == "mujoco"
+    if simulated and not optional_attribute(env, "gives_jacobian", False):
+        raise ValueError(
+            "dynamics='mujoco' needs the derivatives of the simulator: wrap each environment, as "
+            "in GPS(policy, SimulatorState(gym.make(...)), dynamics='mujoco')"
+        )
     starts = resolve_conditions(conditions, env, seed)
     T = resolve_horizon(horizon, env)
     blind = bool(optional_attribute(env, "image_on_demand", False))
@@ -231,17 +262,19 @@ def describe_task(
     assert read_state is not None
     initial = np.asarray(states, dtype=np.float64)
     assert isinstance(env.action_space, gym.spaces.Box)
-    dU = env.action_space.shape[0]
+    low, high = (b.astype(np.float64) for b in (env.action_space.low, env.action_space.high))
     return Task(
         starts=starts,
         horizon=T,
         read_state=read_state,
-        cost=resolve_cost(cost, env, initial.shape[1], dU),
+        cost=resolve_cost(cost, env, initial.shape[1], len(low)),
         initial_states=initial,
-        dU=dU,
+        action_low=low,
+        action_high=high,
         dt=float(optional_attribute(env, "dt", 0.05)),
         blind=blind,
         random_poses=bool(optional_attribute(env, "random_poses", False)),
+        gives_jacobian=simulated,
         # Its indices are those of the environment's own state.
         posture=optional_attribute(env, "actuated") if state in (None, "state") else None,
     )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,23 +39,24 @@ from sb3_gps.environment import (
 )
 from sb3_gps.features import ImageExtractor
 from sb3_gps.hardware import one_blas_thread
+from sb3_gps.learned_cost import LearnedCost
 from sb3_gps.options import check_options, pick
 from sb3_gps.policies import GPSPolicy, MlpPolicy, policy_aliases, resolve_policy
 from sb3_gps.pretraining import pretrain_on_random_poses
 from sb3_gps.progress import RunProgress
 from sb3_gps.reporting import located, record_iteration, record_rollouts, record_time, timed
 from sb3_gps.rollout import Episodes, StopTraining
-from sb3_gps.sampling import sample_trials
+from sb3_gps.sampling import random_starts, sample_trials
 from sb3_gps.saving import ResumableAlgorithm
 from sb3_gps.student import Batch, Student, StudentOptions, read_observations, read_state
-from sb3_gps.teachers import TeacherOptions, Teachers, figures, first_teachers
+from sb3_gps.teachers import Teachers, figures, first_teachers, teacher_options
 
 SelfGPS = TypeVar("SelfGPS", bound="GPS")
 Learned = TypeVar("Learned")  # by a student
 
 # Pasted shapes and changed colours are what keeps unseen objects and light from distracting the
-# student. With half of the colour, some seeds of the hanger failed in dark and in bright scenes; with
-# more, the cap loses precision.
+# student. With half of the colour, some seeds of the hanger failed in dark and in bright scenes;
+# with more, the cap loses precision.
 DEFAULT_AUGMENTATION = Augmentation(shapes=3, colour=0.2)
 
 
@@ -70,8 +72,11 @@ class GPS(ResumableAlgorithm):
     :param learning_rate: of the student (Adam), or a schedule of the remaining progress
     :param update: how teachers and student are driven to agree: "mdgps", mirror descent (Montgomery
         & Levine 2016), or "badmm", with multipliers (Levine et al. 2016, sec. 4)
+    :param teacher: how teachers improve: "lqr", on fitted dynamics
     :param sampling: who acts in the trials: "teacher", or "student" with its own noise once it is
-        trained (on-policy, Montgomery & Levine 2016)
+        trained (on-policy, Montgomery & Levine 2016), or "global": the student, from new random
+        starts in every iteration (Chebotar et al. 2017), with samples that do not grow with the
+        number of starts that are learned from
     :param step_rule: which actual cost adapts the KL step: the samples' ("classic") or the
         student's under the fitted models ("global", Montgomery & Levine 2016)
     :param iterations: of sampling and improving, in a ``learn()`` without ``total_timesteps``
@@ -90,19 +95,21 @@ class GPS(ResumableAlgorithm):
     :param kl_step: bound on KL(p || previous p), nats in a step of time; adapted per condition
         between 0.05 and 2 times this. With "mdgps" the previous p is the linearised student, so
         that each of the ``inner_iterations`` may go this far
-    :param initial_std: of the first controllers' noise, in units of the action
+    :param initial_std: of the first controllers' noise, in half the range of the action
     :param initial_gains: kp and kd of the first controllers, action per unit of position and of
         velocity, or "lqr" for those of unit masses; used where the environment names its
         ``actuated`` states
     :param min_eta: floor of the KL's multiplier, in units of cost a nat: without it converged
         teachers take over-greedy steps
-    :param min_action_std: floor of the teachers' noise in every direction of the action, so that
-        covariances never vanish
+    :param min_action_std: floor of the teachers' noise in every direction of the action, in half
+        its range, so that covariances never vanish
     :param min_dynamics_variance: floor of the fitted dynamics' noise, in units of the state squared
     :param noise_smoothing: deviation of the Gaussian that smooths noise over time, in steps; 0:
         white noise
-    :param prior: of the dynamics: "pooled" over conditions and neighbouring steps, or the paper's
-        Gaussian "mixture"
+    :param dynamics: that teachers plan with: "fitted" to the trials, or the derivatives of the
+        simulator itself, "mujoco", which ``SimulatorState`` around an environment gives
+    :param prior: of the fitted dynamics: "pooled" over conditions and neighbouring steps, the
+        paper's Gaussian "mixture", or a "network" of all transitions, for states far apart
     :param prior_batches: recent iterations that the prior is made of
     :param prior_strength: of the pooled prior's covariance, in samples; the mixture's is 1, as in
         the paper
@@ -139,7 +146,8 @@ class GPS(ResumableAlgorithm):
 
     policy_aliases = policy_aliases
     policy: GPSPolicy
-    run_state = ("teachers", "batches", "linearised")  # which only further training reads
+    # Which only further training reads.
+    run_state = ("teachers", "batches", "linearised", "learned_cost")
 
     def __init__(
         self,
@@ -147,6 +155,7 @@ class GPS(ResumableAlgorithm):
         env: GymEnv | str | None,
         learning_rate: float | Schedule = 1e-3,
         update: str = "mdgps",
+        teacher: str = "lqr",
         sampling: str = "teacher",
         step_rule: str = "classic",
         iterations: int = 5,
@@ -164,6 +173,7 @@ class GPS(ResumableAlgorithm):
         min_action_std: float = 0.05,
         min_dynamics_variance: float = 1e-8,
         noise_smoothing: float = 2.0,
+        dynamics: str = "fitted",
         prior: str = "pooled",
         prior_batches: int = 4,
         prior_strength: float = 10.0,
@@ -193,7 +203,8 @@ class GPS(ResumableAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        self.update, self.sampling, self.step_rule = update, sampling, step_rule
+        self.update, self.teacher = update, teacher
+        self.sampling, self.step_rule = sampling, step_rule
         self.iterations, self.teacher_iterations = iterations, teacher_iterations
         self.samples_per_condition, self.inner_iterations = samples_per_condition, inner_iterations
         self.conditions, self.horizon = conditions, horizon
@@ -203,6 +214,7 @@ class GPS(ResumableAlgorithm):
         self.min_action_std = min_action_std
         self.min_dynamics_variance = min_dynamics_variance
         self.noise_smoothing, self.ridge = noise_smoothing, ridge
+        self.dynamics = dynamics
         self.prior, self.prior_batches = prior, prior_batches
         self.prior_strength, self.prior_window = prior_strength, prior_window
         self.rollback, self.rollback_slack = rollback, rollback_slack
@@ -227,6 +239,7 @@ class GPS(ResumableAlgorithm):
         self.teachers: Teachers | None = None
         self.batches: list[Batch] = []
         self.linearised: LinearGaussianController | None = None
+        self.learned_cost: LearnedCost | None = None  # where the task has none
         self.state_policy: GPSPolicy | None = None
         self.blind_iterations = 0
         self.student_rate = 0.0  # learning rate of the iteration at hand
@@ -357,6 +370,7 @@ class GPS(ResumableAlgorithm):
                 conditions=self.conditions,
                 horizon=self.horizon,
                 seed=0 if self.seed is None else self.seed,
+                dynamics=self.dynamics,
             )
         return self._task
 
@@ -373,8 +387,10 @@ class GPS(ResumableAlgorithm):
                 half = iterations // 2
                 wanted = half if self.teacher_iterations is None else self.teacher_iterations
                 self.blind_iterations = min(wanted, iterations - 1)
-        self.teachers.cost = task.cost  # not part of a saved model
-        self.teachers.options = pick(TeacherOptions, vars(self))  # as ``load`` may give others
+        if task.cost is None and self.learned_cost is None:
+            self.learned_cost = LearnedCost(task.initial_states.shape[1], task.dU, self.rng)
+        self.teachers.cost = task.cost or self.learned_cost  # not part of a saved model
+        self.teachers.options = teacher_options(task, vars(self))  # as ``load`` may give others
         self.teachers.check_fit(task)
 
     def _pretrain(self, task: Task, progress: RunProgress) -> None:
@@ -411,17 +427,28 @@ class GPS(ResumableAlgorithm):
         self.student_rate = self.lr_schedule(self._current_progress_remaining)
         blind = self.iteration < self.blind_iterations
         student = self._student(task, blind)
-        on_policy = self.sampling == "student" and self.policy_fitted
+        on_policy = self.sampling != "teacher" and self.policy_fitted
+        if on_policy and self.sampling == "global":
+            self.batches = student.settle(teachers, self.batches)
+            teachers.renew()
+            task = replace(task, starts=random_starts(task.M, self.rng))
         # The last blind batches are seen already, for the policy's first fit.
         seen = self.iteration >= self.blind_iterations - (self.student_batches - 1)
         with timed(self.seconds, "sampling"):
             episodes = self._sample(task, seen or not task.blind, on_policy, scope)
         batch = Batch(*episodes.by_condition(task.M))
         self.batches = [*self.batches, batch][-self.student_batches :]
+        costs, reward_error = None, float("nan")
+        if task.cost is None:
+            assert self.learned_cost is not None
+            rewards = episodes.rewards.reshape(task.M, -1, task.horizon)
+            with timed(self.seconds, "cost"):
+                reward_error = self.learned_cost.fit(batch.samples, rewards, self.rng)
+            costs = self.learned_cost.costs(rewards)
 
         linearised = student.linearized(self.batches)[0] if on_policy else None
         with timed(self.seconds, "teachers"), located(self.iteration + 1):
-            observed = teachers.observe(batch.samples, self.rng, self.linearised, linearised)
+            observed = teachers.observe(batch.samples, self.rng, self.linearised, linearised, costs)
         loss = float("nan")
         for _ in range(self.inner_iterations if self.iteration > 0 else 1):
             if self.iteration > 0:
@@ -437,6 +464,7 @@ class GPS(ResumableAlgorithm):
             "gps/trials": self.trials,
             f"gps/{'student' if on_policy else 'teacher'}_success": float(episodes.success.mean()),
             **figures(teachers, observed, step),
+            "gps/reward_error": reward_error,
             "train/loss": loss,
             "train/n_updates": self._n_updates,
         }

@@ -13,9 +13,11 @@ Options = TypeVar("Options")
 
 CHOICES = {
     "update": ("badmm", "mdgps"),
-    "sampling": ("teacher", "student"),
+    "sampling": ("teacher", "student", "global"),
+    "teacher": ("lqr",),
     "step_rule": ("classic", "global"),
-    "prior": ("pooled", "mixture"),
+    "dynamics": ("fitted", "mujoco"),
+    "prior": ("pooled", "mixture", "network"),
 }
 # Whole numbers and their minimum; those of OPTIONAL may also be None.
 WHOLE = {
@@ -53,6 +55,11 @@ def check_options(options: Mapping[str, Any]) -> None:
     for name, valid in CHOICES.items():
         if options[name] not in valid:
             raise ValueError(f"{name} must be one of {valid}, got {options[name]!r}")
+    if options["sampling"] == "global" and options["update"] == "badmm":
+        raise ValueError(
+            "sampling='global' has new conditions in every iteration, and the multipliers of "
+            "update='badmm' belong to those of the last; use update='mdgps'"
+        )
     for name, minimum in WHOLE.items():
         value = options[name]
         if value is None and name in OPTIONAL:

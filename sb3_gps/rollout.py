@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_gps.core.types import Trajectories
+from sb3_gps.core.types import LinearisedTrajectories, Trajectories
 
 Observation = np.ndarray | dict[str, np.ndarray]
 # (observations of n environments, their states (n, dX), t, which episodes (n,)) -> actions (n, dU)
@@ -59,6 +59,8 @@ class Episodes:
     rewards: np.ndarray  # (E, T)
     success: np.ndarray  # (E,) float, nan where the environment does not say
     observations: Observation | None  # (E, T, ...) before each action
+    length: np.ndarray  # (E,) steps before its end
+    jacobian: np.ndarray | None = None  # (E, T, dX, dX + dU) of the simulator, where it is read
 
     def by_condition(self, M: int) -> tuple[Trajectories, Observation | None]:
         """As (M, N, T, ...): episodes are ordered condition by condition."""
@@ -69,7 +71,10 @@ class Episodes:
         observations = self.observations
         if observations is not None:
             observations = map_observation(split, observations)
-        return Trajectories(split(self.X), split(self.U)), observations
+        parts = split(self.X), split(self.U), split(self.length)
+        if self.jacobian is None:
+            return Trajectories(*parts), observations
+        return LinearisedTrajectories(*parts, split(self.jacobian)), observations
 
 
 def map_observation(function: Callable[[Any], Any], observation: Any) -> Any:
@@ -101,16 +106,23 @@ def run_episodes(
     read_state: StateReader | None,
     keep_observations: bool,
     on_step: StepHook | None = None,
+    read_jacobian: bool = False,
 ) -> Episodes:
     """Run one episode for each start, ``env.num_envs`` at a time.
+
+    An episode that terminates early rests in its last state for the steps that are left, with
+    actions and rewards of zero, and what was observed there: it is then as long as the others, and
+    its return is what the environment gave.
 
     :param starts: E episodes; the last round is filled up by repeating the last one
     :param actor: chooses actions; they are clipped to the action space, and recorded as executed
     :param horizon: T
     :param read_state: None where nobody reads the state
     :param keep_observations: whether to return them
-    :param on_step: called after each step with the locals that SB3's callbacks read; false stops
-    :raises EpisodeLengthError: when an episode is not T steps long
+    :param on_step: called after each step with the locals that SB3's callbacks read, of which
+        ``real`` says which environments are in one of the episodes; false stops
+    :param read_jacobian: whether to keep ``info["jacobian"]`` of each step
+    :raises EpisodeLengthError: when an episode is truncated before T steps, or goes on after them
     :raises StopTraining: when ``on_step`` is false
     :raises NotFiniteError: at the first NaN of a state, an observation or an action
     """
@@ -119,13 +131,16 @@ def run_episodes(
     dU = env.action_space.shape[0]  # type: ignore[index]
     U, rewards_all = np.zeros((E, T, dU)), np.zeros((E, T))
     X: np.ndarray | None = None
-    success = np.full(E, np.nan)
+    success, length = np.full(E, np.nan), np.full(E, T)
     kept: Any = None
+    jacobian: np.ndarray | None = None
     for first in range(0, E, n):
         episodes = np.minimum(np.arange(first, first + n), E - 1)
         observation, infos = reset_episodes(env, [starts[e] for e in episodes])
         real = np.arange(first, first + n) < E
         for t in range(T):
+            if not real.any():
+                break
             x = _read_states(read_state, observation, infos, t, episodes)
             if X is None:
                 X = np.zeros((E, T, x.shape[1]))
@@ -139,26 +154,58 @@ def run_episodes(
                     bad,
                 )
             if keep_observations:
-                kept = _store(kept, observation, episodes[real], t, E, T, real)
+                kept = _store(kept, observation, episodes, real, E, T, t)
             X[episodes[real], t], U[episodes[real], t] = x[real], action[real]
             new_obs, rewards, dones, infos = env.step(action.astype(env.action_space.dtype))
             assert not isinstance(new_obs, tuple)
             rewards_all[episodes[real], t] = rewards[real]
-            if (dones != (t == T - 1)).any():
-                bad = episodes[np.flatnonzero(dones != (t == T - 1))[0]]
-                raise EpisodeLengthError(
-                    f"expected episodes of {T} steps, episode {bad} "
-                    + (f"ended after {t + 1}" if t < T - 1 else f"is still running after {T}")
-                    + "; pass the environment's own length as `horizon=`",
-                    bad,
-                )
+            _check_length(dones, infos, t, T, episodes, real)
+            if read_jacobian:
+                assert X is not None
+                if jacobian is None:
+                    jacobian = np.zeros((*X.shape, X.shape[-1] + dU))
+                jacobian[episodes[real], t] = [infos[i]["jacobian"] for i in np.flatnonzero(real)]
             if on_step is not None and not on_step(locals()):
                 raise StopTraining
+            for i in np.flatnonzero(dones & real):
+                e, info = episodes[i], infos[i]
+                success[e] = float(info.get("is_success", np.nan))
+                if t < T - 1:
+                    length[e], last = t + 1, map_observation(_first, info["terminal_observation"])
+                    X[e, t + 1 :] = _read_states(read_state, last, [info], t + 1, episodes[[i]])
+                    if keep_observations:
+                        rest = slice(t + 1, None)
+                        kept = _store(kept, last, episodes[[i]], np.array([True]), E, T, rest)
+            real = real & ~dones  # its environment has begun another episode, which is not one
             observation = new_obs
-        for e, info in zip(episodes[real], np.asarray(infos, dtype=object)[real], strict=True):
-            success[e] = float(info.get("is_success", np.nan))
     assert X is not None
-    return Episodes(X, U, rewards_all, success, kept)
+    return Episodes(X, U, rewards_all, success, kept, length, jacobian)
+
+
+def _first(array: np.ndarray) -> np.ndarray:
+    """One observation as a batch."""
+    return np.asarray(array)[None]
+
+
+def _check_length(
+    dones: np.ndarray,
+    infos: Sequence[dict[str, Any]],
+    t: int,
+    T: int,
+    episodes: np.ndarray,
+    real: np.ndarray,
+) -> None:
+    """Refuse what is not as long as the horizon but for a termination."""
+    truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos])
+    wrong = real & (~dones if t == T - 1 else truncated)
+    if wrong.any():
+        bad = episodes[wrong][0]
+        raise EpisodeLengthError(
+            f"expected episodes of {T} steps, episode {bad} "
+            + (f"was truncated after {t + 1}" if t < T - 1 else f"is still running after {T}")
+            + "; pass the environment's own length as `horizon=`",
+            bad,
+        )
 
 
 def _read_states(
@@ -199,15 +246,22 @@ def _check_observation(observation: Any, t: int, episodes: np.ndarray) -> None:
 
 
 def _store(
-    kept: Any, observation: Any, episodes: np.ndarray, t: int, E: int, T: int, real: np.ndarray
+    kept: Any,
+    observation: Any,
+    episodes: np.ndarray,
+    real: np.ndarray,
+    E: int,
+    T: int,
+    t: int | slice,
 ) -> Any:
+    """Put the observations of those environments that are real at a step, or at several."""
     if kept is None:
         kept = map_observation(lambda a: np.zeros((E, T, *a.shape[1:]), dtype=a.dtype), observation)
-    if isinstance(kept, dict):
-        for key, array in kept.items():
-            array[episodes, t] = observation[key][real]
-    else:
-        kept[episodes, t] = observation[real]
+    parts = kept if isinstance(kept, dict) else {"": kept}
+    for key, array in parts.items():
+        seen = observation[key] if key else observation
+        for e, value in zip(episodes[real], seen[real], strict=True):
+            array[e, t] = value
     return kept
 
 

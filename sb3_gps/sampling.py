@@ -11,7 +11,12 @@ from sb3_gps.core.types import LinearGaussianController
 from sb3_gps.environment import Task, check_costs, without_image
 from sb3_gps.exploration import action_noise, student_actor, teacher_actor
 from sb3_gps.policies import GPSPolicy
-from sb3_gps.rollout import EpisodeError, Episodes, StepHook, run_episodes
+from sb3_gps.rollout import EpisodeError, Episodes, Start, StepHook, run_episodes
+
+
+def random_starts(M: int, rng: np.random.Generator) -> list[Start]:
+    """Those of a plain reset, by seeds that nobody has chosen."""
+    return [Start(seed=int(seed)) for seed in rng.integers(2**31, size=M)]
 
 
 def sample_trials(
@@ -60,6 +65,7 @@ def sample_trials(
             task.read_state,
             keep_observations=seen,
             on_step=on_step,
+            read_jacobian=task.gives_jacobian,
         )
         check_costs(task.cost, episodes)
     except EpisodeError as error:

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from sb3_gps.core.duals import Duals, UpdateRule
-from sb3_gps.core.fitting import linearize_policy, pooled_prior
+from sb3_gps.core.fitting import linearize_policy, pooled_prior, running
+from sb3_gps.core.gaussian import floor_deviations
+from sb3_gps.core.improvement import Fit
 from sb3_gps.core.lqr import marginals
 from sb3_gps.core.types import (
     Gaussian,
@@ -33,7 +35,7 @@ from sb3_gps.supervised import (
     pooled_covariance,
     student_actions,
 )
-from sb3_gps.teachers import Fit, Teachers
+from sb3_gps.teachers import Teachers
 
 
 @dataclass
@@ -42,15 +44,18 @@ class Batch:
 
     samples: Trajectories
     observations: Observation | None  # (M, N, T, ...)
+    # Actions (M, N, T, dU) and their precision (M, N, T, dU, dU) that stay what they are, where its
+    # conditions have no teachers any more; None: those of the newest teachers.
+    targets: tuple[np.ndarray, np.ndarray] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Images are compressed: they would make up most of a saved model."""
         packed = None if self.observations is None else map_observation(_pack, self.observations)
-        return {"samples": self.samples, "observations": packed}
+        return {"samples": self.samples, "observations": packed, "targets": self.targets}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         packed = state["observations"]
-        self.samples = state["samples"]
+        self.samples, self.targets = state["samples"], state["targets"]
         self.observations = None if packed is None else map_observation(_unpack, packed)
 
 
@@ -112,15 +117,29 @@ def student_targets(
     """
     means, precisions = [], []
     for batch in batches:
-        X = batch.samples.X
-        mean, precision = rule.student_targets(X, teacher, duals)
-        weight = trust(X, teacher, z, trust_radius)
+        mean, precision = batch.targets or batch_targets(
+            rule, batch, teacher, duals, z, trust_radius
+        )
         means.append(mean.reshape(-1, mean.shape[-1]))
-        weighted = weight[..., None, None] * precision[:, None]
-        precisions.append(weighted.reshape(-1, *precision.shape[-2:]))
+        precisions.append(precision.reshape(-1, *precision.shape[-2:]))
     P = np.concatenate(precisions)
     P = P / np.trace(P, axis1=-2, axis2=-1).mean() * P.shape[-1]
     return StudentTargets(np.concatenate(means), P)
+
+
+def batch_targets(
+    rule: UpdateRule,
+    batch: Batch,
+    teacher: LinearGaussianController,
+    duals: Duals,
+    z: Gaussian,
+    trust_radius: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Actions (M, N, T, dU) and their precision (M, N, T, dU, dU) at the states of one batch."""
+    X = batch.samples.X
+    mean, precision = rule.student_targets(X, teacher, duals)
+    weight = trust(X, teacher, z, trust_radius) * batch.samples.running
+    return mean, weight[..., None, None] * precision[:, None]
 
 
 def linearized_student(
@@ -138,8 +157,11 @@ def linearized_student(
     points = [
         np.concatenate([b.samples.X, a], axis=-1) for b, a in zip(batches, actions, strict=True)
     ]
-    prior = pooled_prior(points, window, strength)
-    return linearize_policy(batches[-1].samples.X, actions[-1], covariance, prior, ridge)
+    X = batches[-1].samples.X
+    valid = running([b.samples for b in batches], X.shape[2])
+    prior = pooled_prior(points, window, strength, valid)
+    newest = None if valid is None else valid[-1]
+    return linearize_policy(X, actions[-1], covariance, prior, ridge, newest)
 
 
 def read_observations(batch: Batch) -> Observation | None:
@@ -215,11 +237,24 @@ class Student:
         p = teachers.controller
         loss = self.fit(replace(teachers.fit, controller=p), teachers, batches, **fitting)
         precision = np.linalg.inv(p.C).reshape(-1, *p.C.shape[-2:])
-        floor = teachers.options.min_action_std**2
-        self.policy.set_action_covariance(pooled_covariance(precision, floor=floor))
+        covariance = floor_deviations(pooled_covariance(precision), teachers.options.min_action_std)
+        self.policy.set_action_covariance(covariance)
         linearised, actions = self.linearized(batches)
         teachers.update_duals(batches[-1].samples.X, actions, linearised)
         return loss, linearised
+
+    def settle(self, teachers: Teachers, batches: list[Batch]) -> list[Batch]:
+        """The batches with what the teachers say now, who will have other conditions next."""
+        assert teachers.fit is not None
+        p, fit = teachers.controller, teachers.fit
+        z = marginals(fit.dynamics, p, fit.initial_state)
+        radius = self.options.trust_radius
+        return [
+            b
+            if b.targets is not None
+            else replace(b, targets=batch_targets(teachers.rule, b, p, teachers.duals, z, radius))
+            for b in batches
+        ]
 
     def finish(self, teachers: Teachers, batches: list[Batch], **fitting: Any) -> float:
         """Learn from the controllers that were executed last; the loss at the end.

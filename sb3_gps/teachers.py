@@ -16,27 +16,21 @@ import numpy as np
 from sb3_gps.core.badmm import BADMM
 from sb3_gps.core.costs import CostModel, expand_cost, expected_cost, trajectory_costs
 from sb3_gps.core.duals import Duals, UpdateRule
-from sb3_gps.core.fitting import fit_dynamics, held_out_error, pooled_prior, transitions
-from sb3_gps.core.gaussian import floor_eigenvalues
+from sb3_gps.core.fitting import held_out_error
+from sb3_gps.core.gaussian import floor_deviations
+from sb3_gps.core.improvement import Fit, Improvement, LQRStep
 from sb3_gps.core.initial import double_integrator_gains, pd_controller, random_controller
-from sb3_gps.core.lqr import LQRResult, entropy, kl_constrained_lqr, kl_divergence, marginals
+from sb3_gps.core.lqr import LQRResult, entropy, kl_divergence, marginals
 from sb3_gps.core.mirror_descent import MirrorDescent
-from sb3_gps.core.mixture import (
-    GaussianMixture,
-    fit_mixture,
-    mixture_prior,
-    number_of_clusters,
-)
 from sb3_gps.core.step_size import adapt_step
 from sb3_gps.core.types import (
     Gaussian,
-    LinearDynamics,
     LinearGaussianController,
-    QuadraticCost,
     Record,
     Trajectories,
     where,
 )
+from sb3_gps.dynamics import DynamicsModel, Mixture, Network, Pooled, Simulator
 from sb3_gps.environment import Task
 from sb3_gps.options import pick
 
@@ -45,10 +39,13 @@ from sb3_gps.options import pick
 class TeacherOptions:
     """How teachers learn.
 
+    :param teacher: how they take a step, "lqr"
     :param kl_step: bound on the KL of a step of improvement, nats in a step of time
     :param min_eta: floor of the KL's multiplier, in units of cost a nat
-    :param min_action_std: floor of the action noise in every direction, in units of the action
-    :param prior: of the dynamics, "pooled" or "mixture"
+    :param min_action_std: floor of the action noise in every direction, in units of the action;
+        (dU,), or one for all
+    :param dynamics: "fitted" to the trials, or those of the simulator, "mujoco"
+    :param prior: of the fitted dynamics, "pooled", "mixture" or "network"
     :param prior_batches: recent iterations that the prior is made of
     :param prior_strength: of the prior's covariance, in samples
     :param prior_window: steps to each side that the pooled prior reaches over
@@ -61,9 +58,11 @@ class TeacherOptions:
         the state: an unstable fit would predict anything
     """
 
+    teacher: str = "lqr"
     kl_step: float = 2.0
     min_eta: float = 0.02
-    min_action_std: float = 0.05
+    min_action_std: float | np.ndarray = 0.05
+    dynamics: str = "fitted"
     prior: str = "pooled"
     prior_batches: int = 4
     prior_strength: float = 10.0
@@ -74,13 +73,29 @@ class TeacherOptions:
     rollback_slack: float = 2.0
     max_marginal_std: float = 1.0
 
+    def improvement(self) -> Improvement:
+        """How the teachers take their step."""
+        return {"lqr": LQRStep(self.min_eta)}[self.teacher]
+
+    def dynamics_model(self) -> DynamicsModel:
+        """Where the local dynamics come from."""
+        if self.dynamics == "mujoco":
+            return Simulator(self.min_dynamics_variance)
+        regression = self.ridge, self.min_dynamics_variance
+        models: dict[str, DynamicsModel] = {
+            "pooled": Pooled(self.prior_window, self.prior_strength, *regression),
+            "mixture": Mixture(*regression),
+            "network": Network(self.prior_strength, *regression),
+        }
+        return models[self.prior]
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """What the models of one iteration follow from, with far fewer numbers."""
 
     recent: tuple[Trajectories, ...]  # that the prior is made of, the iteration's own last
-    mixture: GaussianMixture | None  # fitted to them; None: the prior is pooled
+    learned: Any  # by the model of the dynamics
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,17 +105,6 @@ class Executed(Record):
     controller: LinearGaussianController  # (M, T, ...)
     sampled_cost: np.ndarray  # (M,)
     iteration: np.ndarray  # (M,) int, the evidence that it left
-
-
-@dataclass(frozen=True, eq=False)
-class Fit(Record):
-    """What samples of a controller taught about each condition."""
-
-    controller: LinearGaussianController  # that was executed
-    dynamics: LinearDynamics
-    cost: QuadraticCost
-    initial_state: Gaussian
-    sampled_cost: np.ndarray  # (M,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,20 +135,20 @@ class Teachers:
     """The teachers' state over a run.
 
     :param controller: to start from, (M, T, ...)
-    :param cost: that they minimise
+    :param cost: that they minimise; None: it is set before the first samples come
     :param rule: how they and the student are driven to agree
     """
 
     def __init__(
         self,
         controller: LinearGaussianController,
-        cost: CostModel,
+        cost: CostModel | None,
         rule: UpdateRule,
         options: TeacherOptions,
     ) -> None:
         M, T, dU, _ = controller.K.shape
         self.controller = controller  # the next to execute
-        self.cost = cost
+        self.cost: Any = cost
         self.rule = rule
         self.options = options
         self.duals: Duals = rule.initial_duals(M, T, dU)
@@ -153,6 +157,7 @@ class Teachers:
         self.eta = np.ones(M)
         self.iteration = 0  # of ``observe``
         self.recent: list[Trajectories] = []
+        self.learned: Any = None  # by the model of the dynamics, in the last iteration
         self.evidence: dict[int, Evidence] = {}  # of the iterations of the next two
         self.current: Executed | None = None  # that the next improvement starts from
         self.best: Executed | None = None
@@ -188,12 +193,17 @@ class Teachers:
         """The bound on the KL of each condition's next step, nats in a trajectory, (M,)."""
         return self.options.kl_step * self.controller.k.shape[1] * self.multiplier
 
+    def renew(self) -> None:
+        """Begin with other conditions: nothing that is coming compares with what was."""
+        self.current = self.best = self.promise = self._fit = None
+
     def observe(
         self,
         samples: Trajectories,
         rng: np.random.Generator,
         student: LinearGaussianController | None = None,
         executed: LinearGaussianController | None = None,
+        costs: np.ndarray | None = None,
     ) -> Observed:
         """Fit models to new samples, adapt the step, and roll back the conditions that broke.
 
@@ -201,6 +211,7 @@ class Teachers:
         :param student: for the *global* step rule, the linearised student of the last step, whose
             cost under the new models is then what that step really gained
         :param executed: the controller that acted, where it was not the teachers' own
+        :param costs: of the samples, (M, N), where they were measured; None: as the cost says
         """
         opts = self.options
         held_out = (
@@ -208,8 +219,11 @@ class Teachers:
         )
         self.recent = [*self.recent, samples][-opts.prior_batches :]
         self.iteration += 1
-        self.evidence[self.iteration] = Evidence(tuple(self.recent), self._mixture(rng))
-        sampled = trajectory_costs(self.cost, samples).mean(axis=1)
+        self.learned = opts.dynamics_model().learn(self.recent, self.learned, rng)
+        self.evidence[self.iteration] = Evidence(tuple(self.recent), self.learned)
+        if costs is None:
+            costs = trajectory_costs(self.cost, samples)
+        sampled = costs.mean(axis=1)
         fresh = Executed(
             controller=self.controller if executed is None else executed,
             sampled_cost=sampled,
@@ -249,22 +263,13 @@ class Teachers:
         """One KL-constrained step from the fitted models; sets the controller to execute next."""
         assert self.fit is not None
         problem = self.rule.teacher_problem(self.fit.cost, self.duals, student, self.fit.controller)
-        result = kl_constrained_lqr(
-            self.fit.dynamics,
-            problem.cost,
-            problem.reference,
-            self.fit.initial_state,
-            self.epsilon,
-            problem.entropy_weight,
-            eta=self.eta,
-            min_eta=self.options.min_eta,
-        )
+        result = self.options.improvement()(self.fit, problem, self.epsilon, self.eta)
         self.step_taken = self.multiplier * result.kl.sum(axis=1) / self.epsilon
         # Where no step was found, the next search starts afresh.
         self.eta = np.where(result.converged, result.eta, 1.0)
         p = result.controller
         # Without a floor the covariance shrinks at every step, until its inverse overflows.
-        self.controller = replace(p, C=floor_eigenvalues(p.C, self.options.min_action_std**2))
+        self.controller = replace(p, C=floor_deviations(p.C, self.options.min_action_std))
         start, stable = self.cost_of(self.fit.controller, self.fit, rng)
         self.promise = Promise(
             sampled=self.fit.sampled_cost,
@@ -324,27 +329,15 @@ class Teachers:
 
     def _fit_to(self, evidence: Evidence, executed: Executed) -> Fit:
         """Of all conditions at once, always: only then are the models made again bit by bit."""
-        opts = self.options
         samples = evidence.recent[-1]
-        points = [transitions(batch) for batch in evidence.recent]
-        if evidence.mixture is None:
-            prior = pooled_prior(points, opts.prior_window, opts.prior_strength)
-        else:
-            prior = mixture_prior(evidence.mixture, points[-1])
         return Fit(
             controller=executed.controller,
-            dynamics=fit_dynamics(samples, prior, opts.ridge, opts.min_dynamics_variance),
+            samples=samples,
+            dynamics=self.options.dynamics_model().local(evidence.recent, evidence.learned),
             cost=expand_cost(self.cost, samples),
             initial_state=initial_state(samples),
             sampled_cost=executed.sampled_cost,
         )
-
-    def _mixture(self, rng: np.random.Generator) -> GaussianMixture | None:
-        if self.options.prior == "pooled":
-            return None
-        points = [transitions(batch) for batch in self.recent]
-        flat = np.concatenate([p.reshape(-1, p.shape[-1]) for p in points])
-        return fit_mixture(flat, number_of_clusters(len(flat)), rng)
 
 
 def initial_state(samples: Trajectories, min_variance: float = 1e-6) -> Gaussian:
@@ -365,24 +358,35 @@ def first_teachers(task: Task, options: Mapping[str, Any]) -> Teachers:
         first_controller(task, options["initial_std"], options["initial_gains"]),
         task.cost,
         MirrorDescent() if options["update"] == "mdgps" else pick(BADMM, options),
-        pick(TeacherOptions, options),
+        teacher_options(task, options),
     )
+
+
+def teacher_options(task: Task, options: Mapping[str, Any]) -> TeacherOptions:
+    """Those of a task, whose actions have ranges of their own.
+
+    :param options: as of ``first_teachers``
+    """
+    chosen = pick(TeacherOptions, options)
+    return replace(chosen, min_action_std=chosen.min_action_std * task.action_scale)
 
 
 def first_controller(
     task: Task, std: float = 0.316, gains: tuple[float, float] | str = (1.0, 0.3)
 ) -> LinearGaussianController:
-    """Hold the initial posture where the task says what actions push; else noise about zero.
+    """Hold the initial posture where the task says what actions push; else noise about the middle.
 
-    :param std: of the action noise, in units of the action
+    :param std: of the action noise, in half the range of the action
     :param gains: kp and kd, action per unit of position and of velocity; "lqr" for those that
         would be optimal for unit masses
     """
     M, T = task.M, task.horizon
+    noise = std * task.action_scale
     if task.posture is None:
-        return random_controller(M, T, task.initial_states.shape[1], task.dU, std)
+        dX = task.initial_states.shape[1]
+        return random_controller(M, T, dX, task.dU, noise, task.action_middle)
     kp, kd = double_integrator_gains(task.dt) if isinstance(gains, str) else gains
-    return pd_controller(task.initial_states, *task.posture, T, task.dU, kp, kd, std)
+    return pd_controller(task.initial_states, *task.posture, T, task.dU, kp, kd, noise)
 
 
 def figures(teachers: Teachers, observed: Observed, step: LQRResult) -> dict[str, float]:

@@ -60,8 +60,7 @@ def test_the_cost_argument_goes_before_the_attribute():
 
     assert resolve_cost(mine, env, 4, 2).function is mine
     without = DummyVecEnv([lambda: gym.make("Pendulum-v1")])
-    with pytest.raises(ValueError, match=r"needs a cost.*got none; pass `cost=`"):
-        resolve_cost(None, without, 3, 1)
+    assert resolve_cost(None, without, 3, 1) is None  # learned from the rewards
 
 
 def test_conditions_are_options_or_seeds():

@@ -68,6 +68,8 @@ BAD = {
     "sampling": ("both",),
     "step_rule": ("laplace",),
     "prior": ("none",),
+    "dynamics": ("mjx",),
+    "teacher": ("ilqr",),
     "adapt_nu": ("no", 0, None),
     "kl_penalty": ("no", 1),
     "augmentation": ("shapes", {"shapes": 3}),
@@ -164,11 +166,6 @@ def test_cost_is_wrong(cost, message):
         learn(toy(), cost=cost)
 
 
-def test_cost_is_missing():
-    with pytest.raises(ValueError, match=r"needs a cost.*pass `cost=`"):
-        learn(gym.make("Pendulum-v1"), horizon=None)
-
-
 def test_horizon_is_missing():
     with pytest.raises(ValueError, match="pass `horizon=`"):
         learn(PointMass(), horizon=None)
@@ -183,10 +180,23 @@ def test_too_many_conditions():
 
 
 def test_an_episode_that_ends_early_names_where():
-    with pytest.raises(EpisodeLengthError, match=r"ended after 5.*iteration 1, condition 1\)"):
+    with pytest.raises(EpisodeLengthError, match=r"truncated after 5.*iteration 1, condition 1\)"):
         learn(toy(fault="short"))
     with pytest.raises(EpisodeLengthError, match=r"still running after 10.*condition 0\)"):
         learn(toy(), horizon=10)
+
+
+def test_nan_reward_where_the_cost_is_learned_from_it():
+    env = toy()
+    broken = gym.wrappers.TransformReward(env, lambda r: np.nan)
+    broken.unwrapped.cost = None
+    with pytest.raises(NotFiniteError, match=r"finite reward, got nan at step 0.*condition 0\)"):
+        learn(broken)
+
+
+def test_global_sampling_has_no_multipliers():
+    with pytest.raises(ValueError, match=r"sampling='global'.*use update='mdgps'"):
+        GPS("MlpPolicy", toy(), sampling="global", update="badmm")
 
 
 def test_nan_state():

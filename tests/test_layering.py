@@ -18,7 +18,7 @@ CORE_LAYERS = [
     {"gaussian"},
     {"mixture", "lqr", "costs", "initial", "exploration", "step_size"},
     {"fitting", "duals"},
-    {"badmm", "mirror_descent"},
+    {"badmm", "mirror_descent", "improvement"},
 ]
 
 

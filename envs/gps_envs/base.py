@@ -21,7 +21,6 @@ from gps_envs.costs import ACTION_DIM, STATE_DIM, PointCost
 from gps_envs.distractors import SLOTS, STRENGTHS, Appearance, prepare
 
 _ARM = Path(__file__).parent / "assets" / "arm.xml"
-_SUBSTEPS = 5  # of 10 ms each
 _RENDER_SIZE = 240  # of render(), whatever the size of the observed image
 _PROPRIO_BOUND = 100.0  # far above what the damped joints reach: checkers object to infinity
 _OPTIONS = ("condition", "split", "target", "grasp", "image", "random_pose")
@@ -57,6 +56,7 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
     goal_rotation: ClassVar[np.ndarray]  # (3, 3) of the object in place
     way_out: ClassVar[np.ndarray]  # (3,) from the place to where the object is free
     target_centre: ClassVar[np.ndarray]  # (3,) of the range of the target, in the world
+    frame_skip: ClassVar[int] = 5  # steps of the physics in one of control, 10 ms each
     layout: ClassVar[conditions.Layout]
     default_conditions: ClassVar[int] = 25
     default_cost: ClassVar[PointCost] = PointCost(horizon=horizon)
@@ -174,8 +174,7 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
         u = np.clip(u, -1.0, 1.0)
         cost = float(self.cost(self._state, u, self._t))
         self.data.ctrl[:] = u
-        mujoco.mj_step(self.model, self.data, nstep=_SUBSTEPS)
-        self._update_kinematics()
+        mujoco.mj_step(self.model, self.data, nstep=self.frame_skip)
         self._t += 1
         observation, info = self._observe()
         if self._t == self.horizon:
@@ -214,14 +213,17 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
         spin = np.array([[0.0, -wz, wy], [wz, 0.0, -wx], [-wy, wx, 0.0]])
         return self.data.xpos[body] + arms, velocity[3:] + arms @ spin.T
 
-    def _observe(self) -> tuple[Observation, dict[str, Any]]:
+    def state(self) -> np.ndarray:
+        """x, from positions and velocities of the joints in ``data`` as they are now."""
+        self._update_kinematics()
         points, velocities = self._moving_points(self._object, self.object_points)
-        target = self.data.mocap_pos[self._target]
-        error = points - (target + self.goal_points)
+        error = points - (self.data.mocap_pos[self._target] + self.goal_points)
+        return np.concatenate([self.data.qpos, self.data.qvel, error.ravel(), velocities.ravel()])
+
+    def _observe(self) -> tuple[Observation, dict[str, Any]]:
+        self._state = self.state()
         self._held = self._held + 1 if self.in_place() else 0
-        self._state = np.concatenate(
-            [self.data.qpos, self.data.qvel, error.ravel(), velocities.ravel()]
-        )
+        target, points = self.data.mocap_pos[self._target], self.in_world(self.object_points)
         info = {
             "state": self._state.copy(),
             "pose": np.concatenate([target, points.ravel()]).astype(np.float32),

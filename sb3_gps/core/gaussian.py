@@ -49,6 +49,15 @@ def floor_eigenvalues(A: np.ndarray, floor: float) -> np.ndarray:
     return symmetrize((vectors * np.maximum(values, floor)[..., None, :]) @ transpose(vectors))
 
 
+def floor_deviations(A: np.ndarray, std: np.ndarray | float) -> np.ndarray:
+    """The nearest covariance, in units of std, that deviates by at least std in every direction.
+
+    :param std: (d,), or one for all
+    """
+    unit = np.outer(*2 * [np.broadcast_to(std, A.shape[-1])])
+    return unit * floor_eigenvalues(A / unit, 1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class NormalInverseWishart(Record):
     """Prior on (mean, covariance): mean ~ N(mu0, cov / m), cov ~ IW(Phi, n0)."""
@@ -59,7 +68,9 @@ class NormalInverseWishart(Record):
     n0: np.ndarray  # (...) pseudo-samples of the covariance
 
 
-def niw_covariance(points: np.ndarray, prior: NormalInverseWishart | None) -> Gaussian:
+def niw_covariance(
+    points: np.ndarray, prior: NormalInverseWishart | None, valid: np.ndarray | None = None
+) -> Gaussian:
     """The sample mean and the MAP covariance of points under a prior.
 
     Sigma = (N S + Phi + N m / (N + m) (xbar - mu0)(xbar - mu0)') / (N + n0). The mean returned is
@@ -67,10 +78,19 @@ def niw_covariance(points: np.ndarray, prior: NormalInverseWishart | None) -> Ga
 
     :param points: (..., N, d); the axis N is reduced
     :param prior: over (..., d), or None for the maximum likelihood estimate
+    :param valid: which of the points count, (..., N) bool, with a prior; None: all. Where none
+        does, the estimate is the prior's
     """
-    N = points.shape[-2]
-    mean = points.mean(axis=-2)
-    centred = points - mean[..., None, :]
+    if valid is None:
+        N = np.asarray(points.shape[-2])
+        mean = points.mean(axis=-2)
+        centred = points - mean[..., None, :]
+    else:
+        assert prior is not None
+        N = np.asarray(valid.sum(axis=-1))
+        total = (valid[..., None] * points).sum(axis=-2)
+        mean = np.where((N > 0)[..., None], total / np.maximum(N, 1)[..., None], prior.mu0)
+        centred = valid[..., None] * (points - mean[..., None, :])
     scatter = transpose(centred) @ centred
     if prior is None:
         return Gaussian(mean, scatter / N)

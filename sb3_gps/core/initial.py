@@ -16,7 +16,7 @@ def pd_controller(
     dU: int,
     kp: float,
     kd: float,
-    std: float,
+    std: np.ndarray | float,
 ) -> LinearGaussianController:
     """u = -kp (q - q_0) - kd qd + noise: hold the initial posture.
 
@@ -25,7 +25,7 @@ def pd_controller(
     :param velocities: indices in x of their velocities, (n,)
     :param kp: action per unit of position
     :param kd: action per unit of velocity
-    :param std: standard deviation of the action noise
+    :param std: standard deviation of the action noise, (dU,) or one for all
     """
     M, dX = x0.shape
     K = np.zeros((dU, dX))
@@ -36,7 +36,7 @@ def pd_controller(
     return LinearGaussianController(
         K=np.tile(K, (M, T, 1, 1)),
         k=np.tile(k[:, None], (1, T, 1)),
-        C=np.tile(std**2 * np.eye(dU), (M, T, 1, 1)),
+        C=np.tile(np.square(std) * np.eye(dU), (M, T, 1, 1)),
     )
 
 
@@ -53,7 +53,20 @@ def double_integrator_gains(dt: float, position_weight: float = 1.0) -> tuple[fl
     return float(kp), float(kd)
 
 
-def random_controller(M: int, T: int, dX: int, dU: int, std: float) -> LinearGaussianController:
-    """u ~ N(0, std^2): for tasks whose state says nothing of what an action pushes."""
-    nowhere = np.zeros(0, dtype=int)
-    return pd_controller(np.zeros((M, dX)), nowhere, nowhere, T, dU, 0.0, 0.0, std)
+def random_controller(
+    M: int,
+    T: int,
+    dX: int,
+    dU: int,
+    std: np.ndarray | float,
+    middle: np.ndarray | float = 0.0,
+) -> LinearGaussianController:
+    """u ~ N(middle, std^2): for tasks whose state says nothing of what an action pushes.
+
+    :param std: (dU,), or one for all, and so is the middle
+    """
+    return LinearGaussianController(
+        K=np.zeros((M, T, dU, dX)),
+        k=np.broadcast_to(middle, (M, T, dU)).copy(),
+        C=np.tile(np.square(std) * np.eye(dU), (M, T, 1, 1)),
+    )

@@ -72,12 +72,19 @@ class Gaussian(Record):
 
 @dataclass(frozen=True, eq=False)
 class Trajectories(Record):
-    """Executed episodes; the final state x_T, after the last action, is not part of the problem."""
+    """Executed episodes; the final state x_T, after the last action, is not part of the problem.
+
+    An episode that ended early rests in its last state, with actions of zero, for the steps that
+    are left: they say what it cost, and nothing of the dynamics.
+    """
 
     X: np.ndarray  # (M, N, T, dX)
     U: np.ndarray  # (M, N, T, dU)
+    length: np.ndarray = None  # type: ignore[assignment]  # (M, N) steps before its end; None: T
 
     def __post_init__(self) -> None:
+        if self.length is None:
+            object.__setattr__(self, "length", np.full(self.X.shape[:-2], self.X.shape[-2]))
         if self.X.ndim != self.U.ndim or self.X.shape[:-1] != self.U.shape[:-1]:
             raise ValueError(
                 "X (M, N, T, dX) and U (M, N, T, dU) must agree, got "
@@ -88,6 +95,24 @@ class Trajectories(Record):
     def Z(self) -> np.ndarray:
         """z = [x; u], (M, N, T, dX + dU)."""
         return np.concatenate([self.X, self.U], axis=-1)
+
+    @property
+    def running(self) -> np.ndarray:
+        """Whether the episode had not ended yet, (M, N, T) bool."""
+        return np.arange(self.X.shape[-2]) < self.length[..., None]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearisedTrajectories(Trajectories):
+    """With the derivatives of the simulator at every step."""
+
+    jacobian: np.ndarray = None  # type: ignore[assignment]  # (M, N, T, dX, dX + dU), d x' / d z
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        dX, dU = self.X.shape[-1], self.U.shape[-1]
+        shape = (*self.X.shape, dX + dU)
+        _check("jacobian", self.jacobian, shape, "(M, N, T, dX, dX + dU)")
 
 
 @dataclass(frozen=True, eq=False)

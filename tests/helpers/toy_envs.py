@@ -86,10 +86,8 @@ class PointMass(gym.Env):
         self.v = self.v + DT * (GAIN * np.asarray(action, dtype=np.float64) - DAMPING * self.v)
         self.q = self.q + DT * self.v
         self.t += 1
-        ended = self.t == self.length or (
-            self.fault == "short" and self.condition == 1 and self.t == 5
-        )
-        return self.observe(), reward, bool(ended), False, self.info()
+        short = self.fault == "short" and self.condition == 1 and self.t == 5
+        return self.observe(), reward, self.t == self.length, short, self.info()
 
 
 class PositionOnly(PointMass):

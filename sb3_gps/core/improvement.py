@@ -1,0 +1,75 @@
+"""How a teacher takes its step: the one place for methods other than LQR.
+
+    p' = improve(what samples of p taught)   s.t.  sum_t KL(p' || reference) <= epsilon
+
+An update rule says what is minimised and what the step is bounded from (``TeacherProblem``); a
+method may use the fitted models, the samples themselves, or both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from sb3_gps.core.duals import TeacherProblem
+from sb3_gps.core.lqr import LQRResult, kl_constrained_lqr
+from sb3_gps.core.types import (
+    Gaussian,
+    LinearDynamics,
+    LinearGaussianController,
+    QuadraticCost,
+    Record,
+    Trajectories,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit(Record):
+    """What samples of a controller taught about each condition."""
+
+    controller: LinearGaussianController  # that was executed
+    samples: Trajectories  # of it
+    dynamics: LinearDynamics
+    cost: QuadraticCost
+    initial_state: Gaussian
+    sampled_cost: np.ndarray  # (M,)
+
+
+class Improvement(Protocol):
+    """One step of the teachers of all conditions."""
+
+    def __call__(
+        self, fit: Fit, problem: TeacherProblem, epsilon: np.ndarray, eta: np.ndarray
+    ) -> LQRResult:
+        """The next controllers, and how far they went.
+
+        :param epsilon: bound on the KL of each condition, nats in a trajectory, (M,)
+        :param eta: its multiplier in the last step, to start from, (M,)
+        """
+
+
+@dataclass(frozen=True)
+class LQRStep:
+    """Maximum-entropy LQR on the fitted models (Levine et al. 2016, App. A).
+
+    :param min_eta: floor of the KL's multiplier, in units of cost a nat
+    """
+
+    min_eta: float
+
+    def __call__(
+        self, fit: Fit, problem: TeacherProblem, epsilon: np.ndarray, eta: np.ndarray
+    ) -> LQRResult:
+        """``kl_constrained_lqr`` of the rule's problem."""
+        return kl_constrained_lqr(
+            fit.dynamics,
+            problem.cost,
+            problem.reference,
+            fit.initial_state,
+            epsilon,
+            problem.entropy_weight,
+            eta=eta,
+            min_eta=self.min_eta,
+        )

@@ -1,0 +1,175 @@
+"""Where the teachers' local dynamics come from: a small class each, and no branch elsewhere.
+
+    x' = F_t z + f_t + N(0, Sigma_t),   z = [x; u],   for every condition and step
+
+``fitted`` to the trials by the regression of ``core.fitting`` under one of three priors, which
+carry the information, since one trial of a condition has rank zero:
+
+    pooled     moments of all conditions within a window of time
+    mixture    a Gaussian mixture over recent transitions (Levine et al. 2016, App. A.3)
+    network    the derivatives of a smooth model of all transitions so far
+
+or those of the ``simulator`` itself, where it gives its derivatives.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from sb3_gps.core.fitting import fit_dynamics, pooled_prior, running, transitions
+from sb3_gps.core.gaussian import NormalInverseWishart, transpose
+from sb3_gps.core.mixture import GaussianMixture, fit_mixture, mixture_prior, number_of_clusters
+from sb3_gps.core.types import LinearDynamics, LinearisedTrajectories, Trajectories
+from sb3_gps.regression import SmoothRegression
+
+
+class DynamicsModel(Protocol):
+    """What is learned once an iteration, and the local dynamics that follow from it."""
+
+    def learn(self, recent: Sequence[Trajectories], last: Any, rng: np.random.Generator) -> Any:
+        """What an iteration taught, beyond its trajectories; it is saved with the run.
+
+        :param recent: trajectories of recent iterations, the newest last
+        :param last: what the last iteration taught; None: this is the first
+        """
+
+    def local(self, recent: Sequence[Trajectories], learned: Any) -> LinearDynamics:
+        """About the newest trajectories, for every condition, (M, T-1, ...)."""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Regression under ``pooled_prior``."""
+
+    window: int
+    strength: float
+    ridge: float
+    min_variance: float
+
+    def learn(self, recent: Sequence[Trajectories], last: None, rng: np.random.Generator) -> None:
+        """Nothing: the trajectories say it all."""
+
+    def local(self, recent: Sequence[Trajectories], learned: None) -> LinearDynamics:
+        """The same prior for all conditions."""
+        points = [transitions(samples) for samples in recent]
+        valid = running(recent, points[-1].shape[2])
+        prior = pooled_prior(points, self.window, self.strength, valid)
+        return fit_dynamics(recent[-1], prior, self.ridge, self.min_variance)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Regression under ``mixture_prior``."""
+
+    ridge: float
+    min_variance: float
+
+    def learn(
+        self, recent: Sequence[Trajectories], last: Any, rng: np.random.Generator
+    ) -> GaussianMixture:
+        """The mixture over recent transitions."""
+        flat = np.concatenate([transitions(b)[b.running[..., :-1]] for b in recent])
+        return fit_mixture(flat, number_of_clusters(len(flat)), rng)
+
+    def local(self, recent: Sequence[Trajectories], learned: GaussianMixture) -> LinearDynamics:
+        """A prior of each condition and step."""
+        prior = mixture_prior(learned, transitions(recent[-1]))
+        return fit_dynamics(recent[-1], prior, self.ridge, self.min_variance)
+
+
+@dataclass(frozen=True, eq=False)
+class ChangeModel:
+    """x' - x of all transitions so far."""
+
+    regression: SmoothRegression
+    noise: np.ndarray  # (dX, dX) what it does not explain
+    z: np.ndarray  # (n, dZ)
+    change: np.ndarray  # (n, dX)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Regression under a prior whose slope is that of a ``ChangeModel``.
+
+    :param spread: deviation of z that the prior's covariance stands for, relative to that of all
+        transitions
+    """
+
+    strength: float
+    ridge: float
+    min_variance: float
+    spread: float = 0.1
+
+    def learn(
+        self, recent: Sequence[Trajectories], last: ChangeModel | None, rng: np.random.Generator
+    ) -> ChangeModel:
+        """The model, refitted to the newest trajectories as well."""
+        newest = recent[-1]
+        valid = newest.running[..., :-1]
+        z = newest.Z[..., :-1, :][valid]
+        change = np.diff(newest.X, axis=2)[valid]
+        if last is None:
+            regression = SmoothRegression(z.shape[1], change.shape[1], rng)
+        else:
+            z, change = np.concatenate([last.z, z]), np.concatenate([last.change, change])
+            regression = copy.deepcopy(last.regression)
+        regression.fit(z, change, rng)
+        missed = regression.predict(z) - change
+        return ChangeModel(regression, missed.T @ missed / len(missed), z, change)
+
+    def local(self, recent: Sequence[Trajectories], learned: ChangeModel) -> LinearDynamics:
+        """Of one trial a condition, the model's own derivatives there; of more, between."""
+        prior = self.prior(recent[-1].Z[..., :-1, :], learned)
+        return fit_dynamics(recent[-1], prior, self.ridge, self.min_variance)
+
+    def prior(self, Z: np.ndarray, learned: ChangeModel) -> NormalInverseWishart:
+        """
+        :param Z: (M, N, T, dZ)
+        :return: over [z; x'], (M, T, ...)
+        """
+        M, _, T, dZ = Z.shape
+        dX = learned.noise.shape[0]
+        F = learned.regression.jacobian(Z).mean(axis=1) + np.eye(dX, dZ)
+        after = Z[..., :dX] + learned.regression.predict(Z)
+        S = np.diag(np.square(self.spread * learned.regression.std.numpy()))
+        FS = F @ S
+        cov = np.empty((M, T, dZ + dX, dZ + dX))
+        cov[..., :dZ, :dZ], cov[..., :dZ, dZ:], cov[..., dZ:, :dZ] = S, transpose(FS), FS
+        cov[..., dZ:, dZ:] = FS @ transpose(F) + learned.noise
+        return NormalInverseWishart(
+            mu0=np.concatenate([Z, after], axis=-1).mean(axis=1),
+            Phi=self.strength * cov,
+            m=np.ones((M, T)),
+            n0=np.full((M, T), self.strength),
+        )
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """The derivatives that came with the trajectories; no prior, and no trial too many."""
+
+    min_variance: float
+
+    def learn(self, recent: Sequence[Trajectories], last: None, rng: np.random.Generator) -> None:
+        """Nothing."""
+
+    def local(self, recent: Sequence[Trajectories], learned: None) -> LinearDynamics:
+        """Means over the samples of a condition, each after its end as at its last step."""
+        newest = recent[-1]
+        assert isinstance(newest, LinearisedTrajectories)
+        M, N, T, dX = newest.X.shape
+        t = np.minimum(np.arange(T - 1), newest.length[..., None] - 1)
+        at = np.arange(M)[:, None, None], np.arange(N)[:, None], t
+        jacobian = newest.jacobian[at]
+        f = newest.X[(*at[:2], t + 1)] - np.einsum("mntxz,mntz->mntx", jacobian, newest.Z[at])
+        F = jacobian.mean(axis=1)
+        return LinearDynamics(
+            F=F,
+            f=f.mean(axis=1),
+            Sigma=np.broadcast_to(self.min_variance * np.eye(dX), (*F.shape[:-1], dX)).copy(),
+        )

@@ -1,0 +1,114 @@
+"""A smooth global regression for models that local ones are derived from.
+
+    y_hat(z) = mean + A [z; vech(z z')] + network(z)
+
+in standardised inputs and outputs. The quadratic has a closed form; the network, warm-started from
+fit to fit, learns what it leaves. Rewards are fitted so, and dynamics from few trials: both are
+nearly quadratic in places, and no regression at hand is both that and smooth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch as th
+from torch import nn
+
+from sb3_gps.supervised import batches, schedule
+
+HIDDEN = 64
+STEPS, BATCH, RATE, DECAY = 800, 256, 3e-3, 1e-4
+RIDGE = 1e-3  # of the quadratic's coefficients, relative to the number of points
+
+
+class SmoothRegression(nn.Module):
+    """y_hat(z), float64.
+
+    :param dZ: size of the input
+    :param dY: of the output
+    :param rng: draws the first weights
+    """
+
+    mean: th.Tensor  # (dZ,) of the inputs
+    std: th.Tensor  # (dZ,)
+    centre: th.Tensor  # (dY,) of the outputs
+    scale: th.Tensor  # (dY,)
+    offset: th.Tensor  # (features,)
+    coefficients: th.Tensor  # (features, dY)
+
+    def __init__(self, dZ: int, dY: int, rng: np.random.Generator) -> None:
+        super().__init__()
+        self.rows, self.columns = th.triu_indices(dZ, dZ)
+        features = dZ + len(self.rows)
+        shapes = {"mean": dZ, "std": dZ, "centre": dY, "scale": dY, "offset": features}
+        for name, size in shapes.items():
+            value = 1.0 if name in ("std", "scale") else 0.0
+            self.register_buffer(name, th.full((size,), value, dtype=th.float64))
+        self.register_buffer("coefficients", th.zeros(features, dY, dtype=th.float64))
+        layers: list[nn.Module] = []
+        for i, o in ((dZ, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, dY)):
+            layer = nn.Linear(i, o, dtype=th.float64)
+            weight = rng.normal(0.0, 1.0 / np.sqrt(i), (o, i))
+            layer.weight.data = th.from_numpy(weight)
+            nn.init.zeros_(layer.bias)
+            layers += [layer, nn.SiLU()]
+        self.network = nn.Sequential(*layers[:-1])
+
+    def forward(self, z: th.Tensor) -> th.Tensor:
+        """(B, dZ) -> (B, dY)."""
+        z = (z - self.mean) / self.std
+        quadratic = (self._features(z) - self.offset) @ self.coefficients
+        return self.centre + self.scale * (quadratic + self.network(z))
+
+    def _features(self, z: th.Tensor) -> th.Tensor:
+        return th.cat([z, z[:, self.rows] * z[:, self.columns]], dim=1)
+
+    def predict(self, z: np.ndarray) -> np.ndarray:
+        """y_hat, (..., dY) of (..., dZ)."""
+        with th.no_grad():
+            flat = self.forward(th.from_numpy(z.reshape(-1, z.shape[-1])))
+        return flat.numpy().reshape(*z.shape[:-1], -1)
+
+    def jacobian(self, z: np.ndarray) -> np.ndarray:
+        """d y_hat / d z, (..., dY, dZ) of (..., dZ)."""
+        flat = th.from_numpy(z.reshape(-1, z.shape[-1])).requires_grad_()
+        y = self.forward(flat)
+        rows = [
+            th.autograd.grad(y[:, i].sum(), flat, retain_graph=True)[0] for i in range(y.shape[1])
+        ]
+        return th.stack(rows, dim=1).numpy().reshape(*z.shape[:-1], y.shape[1], z.shape[-1])
+
+    def fit(self, z: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> None:
+        """
+        :param z: (n, dZ)
+        :param y: (n, dY)
+        """
+        inputs, outputs = th.from_numpy(z), th.from_numpy(y)
+        self.mean.copy_(inputs.mean(dim=0))
+        self.std.copy_(_spread(inputs))
+        self.centre.copy_(outputs.mean(dim=0))
+        self.scale.copy_(_spread(outputs))
+        standard = (inputs - self.mean) / self.std
+        target = (outputs - self.centre) / self.scale
+        features = self._features(standard)
+        self.offset.copy_(features.mean(dim=0))
+        features = features - self.offset
+        ridge = RIDGE * len(z) * th.eye(features.shape[1], dtype=th.float64)
+        solved = th.linalg.solve(features.T @ features + ridge, features.T @ target)
+        self.coefficients.copy_(solved)
+        residual = target - features @ self.coefficients
+        generator = th.Generator().manual_seed(int(rng.integers(2**63)))
+        optimizer = th.optim.AdamW(self.network.parameters(), lr=RATE, weight_decay=DECAY)
+        for step, index in enumerate(batches(len(z), BATCH, STEPS, generator)):
+            for group in optimizer.param_groups:
+                group["lr"] = RATE * schedule((step + 0.5) / STEPS, 0.5)
+            loss = (self.network(standard[index]) - residual[index]).square().mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        self.zero_grad(set_to_none=True)
+
+
+def _spread(values: th.Tensor) -> th.Tensor:
+    """Deviation of each column, 1 where it does not change."""
+    std = values.std(dim=0, correction=0)
+    return th.where(std > 1e-6, std, 1.0)
