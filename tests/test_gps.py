@@ -64,6 +64,7 @@ RULES = {
     "mdgps on-policy": dict(update="mdgps", sampling="student"),
     "mdgps on-policy global": dict(update="mdgps", sampling="student", step_rule="global"),
     "mdgps global": dict(update="mdgps", step_rule="global"),
+    "mdgps new starts": dict(update="mdgps", sampling="global"),
 }
 
 
@@ -83,6 +84,52 @@ def test_every_rule_learns(rule, prior):
     teacher = learned[:, None].mean(batch.samples.X).reshape(-1, 2)
     error, scale = (np.sqrt(np.square(a).mean()) for a in (actions - teacher, teacher))
     assert error < 0.3 * scale
+
+
+@pytest.mark.parametrize("options", [{}, {"prior": "network"}, {"sampling": "global"}])
+def test_without_a_cost_and_with_episodes_that_end(options):
+    """From rewards alone, which nobody gets outside of a disc that many first trials leave."""
+    gps = model("Rewarded", iterations=6, initial_std=1.0, **options)
+    lengths = []
+    original = gps._sample
+
+    def spy(*args):
+        episodes = original(*args)
+        lengths.append(episodes.length)
+        return episodes
+
+    gps._sample = spy
+    gps.learn()
+    assert lengths[0].min() < HORIZON == lengths[-1].min()
+    assert gps.num_timesteps == np.sum(lengths)
+    assert gps.trials == 6 * M and gps.history[-1]["gps/reward_error"] < 0.2
+    assert np.isnan(gps.history[0]["gps/reward_error"])
+    # The cost is what the trials were paid, in units of the rewards' first deviation.
+    assert gps.learned_cost.scale > 0
+    mean_return, _ = evaluate_policy(gps, gps.get_env(), n_eval_episodes=4)
+    best = 3.0 * HORIZON
+    assert mean_return > 0.8 * best
+
+
+def test_new_starts_come_from_plain_resets():
+    """The trials of the student begin where nobody has begun, and its older batches teach on."""
+    env = gym.make("Toy/PointMass-v0", noise=0.5)
+    gps = model(env, sampling="global", iterations=5, student_batches=4)
+    starts, original = [], gps._sample
+
+    def spy(task, *args):
+        episodes = original(task, *args)
+        starts.append(episodes.X[:, 0].copy())
+        return episodes
+
+    gps._sample = spy
+    gps.learn()
+    first, later = starts[:2], np.concatenate(starts[2:])
+    assert len(np.unique(later.round(9), axis=0)) == len(later)  # no start came twice
+    assert not (later[:, None] == np.concatenate(first)[None]).all(-1).any()
+    settled = [batch.targets is not None for batch in gps.batches]
+    assert settled == [True, True, True, False]
+    assert gps.history[-1]["gps/rolled_back"] == 0
 
 
 @pytest.mark.parametrize("update", ["badmm", "mdgps"])
@@ -503,6 +550,8 @@ STOCHASTIC = {
     "mixture": ("PointMass", dict(prior="mixture")),
     "rollback": ("PointMass", dict(sampling="student", rollback=0.0, rollback_slack=0.0)),
     "images": ("ImagePointMass", dict(teacher_iterations=1)),
+    "learned cost": ("Rewarded", dict(prior="network")),
+    "global sampling": ("PointMass", dict(sampling="global", prior="network")),
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
-from toy_envs import HORIZON, STARTS, ImagePointMass, PointMass
+from toy_envs import HORIZON, STARTS, ImagePointMass, PointMass, Rewarded
 
 from sb3_gps.environment import InfoState
 from sb3_gps.rollout import (
@@ -87,6 +87,49 @@ def test_episode_of_another_length(length):
     with pytest.raises(EpisodeLengthError, match=r"expected episodes of 15 steps.*horizon=") as e:
         run(dummy(2, horizon=length))
     assert e.value.episode == 0
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_an_episode_that_ends_early_rests_in_its_last_state(n_envs):
+    """The mass of episode 1 is pushed out of the disc; its environment begins another episode."""
+
+    def push(observation, x, t, episodes):
+        return np.where(episodes[:, None] == 1, [[1.0, 1.0]], spring(None, x, t, episodes))
+
+    seen = []
+
+    def hook(scope):
+        seen.append(scope["real"].copy())
+        return True
+
+    env = dummy(n_envs, env_class=Rewarded)
+    episodes = run(env, E=3, actor=push, on_step=hook)
+    end = episodes.length[1]
+    assert 1 < end < HORIZON and episodes.length[[0, 2]].tolist() == [HORIZON, HORIZON]
+    X, last = episodes.X[1], episodes.X[1, end]
+    assert np.linalg.norm(X[end - 1, :2]) <= Rewarded.radius < np.linalg.norm(last[:2])
+    assert (X[end:] == last).all() and (episodes.U[1, end:] == 0).all()
+    np.testing.assert_allclose(episodes.observations[1, end:], X[end:], atol=1e-6)
+    assert (episodes.rewards[1, :end] != 0).all() and (episodes.rewards[1, end:] == 0).all()
+    assert episodes.success.tolist()[1] == 0.0 and not np.isnan(episodes.success).any()
+    # The others are as they are alone, and nobody counts what follows the end as theirs.
+    alone = run(dummy(1, env_class=Rewarded), E=3, actor=push)
+    np.testing.assert_array_equal(alone.X, episodes.X)
+    assert sum(real.sum() for real in seen) == episodes.length.sum()
+    samples, _ = episodes.by_condition(3)
+    assert samples.running.sum() == episodes.length.sum()
+    assert samples.running[1, 0].tolist() == [t < end for t in range(HORIZON)]
+
+
+def test_a_round_stops_when_all_of_its_episodes_have_ended():
+    def push(observation, x, t, episodes):
+        return np.ones((len(x), 2))
+
+    steps = []
+    episodes = run(
+        dummy(2, env_class=Rewarded), E=2, actor=push, on_step=lambda scope: steps.append(1) or True
+    )
+    assert len(steps) == episodes.length.max() < HORIZON
 
 
 def test_nan_state_and_action_stop_at_the_step():

@@ -90,6 +90,18 @@ class PointMass(gym.Env):
         return self.observe(), reward, self.t == self.length, short, self.info()
 
 
+class Rewarded(PointMass):
+    """Offers no cost, and ends when the mass leaves a disc: there is more to be had within."""
+
+    cost: Any = None
+    radius = 1.5
+
+    def step(self, action: np.ndarray) -> Any:
+        observation, reward, terminated, truncated, info = super().step(action)
+        fallen = bool(np.linalg.norm(self.q) > self.radius)
+        return observation, reward + 3.0, terminated or fallen, truncated, info
+
+
 class PositionOnly(PointMass):
     """The student sees the position alone; the teachers read the velocity in ``info["state"]``."""
 
@@ -127,6 +139,7 @@ class ImagePointMass(PointMass):
 
 for _name, _entry in (
     ("PointMass", PointMass),
+    ("Rewarded", Rewarded),
     ("PositionOnly", PositionOnly),
     ("ImagePointMass", ImagePointMass),
 ):

@@ -1,0 +1,163 @@
+"""The smooth regression, and what comes of it: a learned cost, dynamics of all transitions."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+from sb3_gps.core.fitting import held_out_error
+from sb3_gps.core.types import Trajectories
+from sb3_gps.dynamics import Network, Pooled
+from sb3_gps.learned_cost import LearnedCost
+from sb3_gps.regression import SmoothRegression
+
+DX, DU = 3, 2
+
+
+@pytest.fixture
+def smooth(rng) -> SmoothRegression:
+    """Fitted to something that no quadratic is."""
+    z = rng.normal(size=(600, 3)) * [1.0, 0.2, 3.0] + [0.0, 5.0, -2.0]
+    y = np.stack([np.sin(z[:, 0]) * z[:, 2], 40.0 * z[:, 1] ** 2], axis=1)
+    model = SmoothRegression(3, 2, rng)
+    model.fit(z, y, rng)
+    return model
+
+
+def test_it_learns_what_no_quadratic_is(smooth, rng):
+    z = rng.normal(size=(200, 3)) * [1.0, 0.2, 3.0] + [0.0, 5.0, -2.0]
+    y = np.stack([np.sin(z[:, 0]) * z[:, 2], 40.0 * z[:, 1] ** 2], axis=1)
+    error = np.abs(smooth.predict(z) - y).mean(axis=0) / y.std(axis=0)
+    assert (error < [0.1, 0.02]).all()
+
+
+def test_its_jacobian_is_that_of_finite_differences(smooth, rng):
+    z = rng.normal(size=(4, 5, 3)) + np.array([0.0, 5.0, -2.0])
+    exact = smooth.jacobian(z)
+    assert exact.shape == (4, 5, 2, 3)
+    for i in range(3):
+        step = 1e-5 * np.eye(3)[i]
+        secant = (smooth.predict(z + step) - smooth.predict(z - step)) / 2e-5
+        np.testing.assert_allclose(exact[..., i], secant, rtol=1e-6, atol=1e-6)
+
+
+def test_inputs_and_outputs_that_never_change(rng):
+    z = np.column_stack([rng.normal(size=50), np.full(50, 3.0)])
+    model = SmoothRegression(2, 1, rng)
+    model.fit(z, np.full((50, 1), -7.0), rng)
+    np.testing.assert_allclose(model.predict(z), -7.0, atol=0.05)
+    assert np.isfinite(model.jacobian(z)).all()
+
+
+def test_a_pickle_predicts_and_goes_on_alike(smooth, rng):
+    z = rng.normal(size=(30, 3))
+    again = pickle.loads(pickle.dumps(smooth))
+    np.testing.assert_array_equal(again.predict(z), smooth.predict(z))
+    for model in (again, smooth):
+        model.fit(z, z[:, :2], np.random.default_rng(1))
+    np.testing.assert_array_equal(again.predict(z), smooth.predict(z))
+
+
+# ---------------------------------------------------------------- rewards
+
+
+def rewards_of(X: np.ndarray, U: np.ndarray) -> np.ndarray:
+    return 4.0 - 10.0 * (X[..., 0] ** 2 + 0.3 * X[..., 0] * X[..., 1]) - 2.0 * (U**2).sum(-1)
+
+
+def trials(rng: np.random.Generator, M: int = 4, T: int = 30) -> Trajectories:
+    return Trajectories(rng.normal(size=(M, 1, T, DX)), rng.normal(size=(M, 1, T, DU)))
+
+
+def test_a_quadratic_reward_is_found_with_its_derivatives(rng):
+    cost, samples = LearnedCost(DX, DU, rng), trials(rng)
+    assert np.isnan(cost.fit(samples, rewards_of(samples.X, samples.U), rng))
+    new = trials(rng)
+    assert cost.fit(new, rewards_of(new.X, new.U), rng) < 0.05
+    t = np.broadcast_to(np.arange(30), new.X.shape[:3])
+    value, gradient, hessian = cost.expand(new.X, new.U, t)
+    np.testing.assert_allclose(value * cost.scale, -rewards_of(new.X, new.U), atol=1.5)
+    slope = np.zeros_like(gradient)
+    slope[..., 0] = 20.0 * new.X[..., 0] + 3.0 * new.X[..., 1]
+    slope[..., 1] = 3.0 * new.X[..., 0]
+    slope[..., DX:] = 4.0 * new.U
+    assert np.abs(gradient * cost.scale - slope).mean() < 0.1 * np.abs(slope).mean()
+    assert np.linalg.eigvalsh(hessian).min() > -1e-9
+    # What a trajectory did cost is what it was paid, not what the model makes of it.
+    paid = rewards_of(new.X, new.U)
+    np.testing.assert_allclose(cost.costs(paid) * cost.scale, -paid.sum(axis=-1))
+
+
+def test_the_state_after_an_early_end_is_worth_nothing(rng):
+    """+1 a step while |x| < 1: only what comes after the end tells the one from the other."""
+    X = np.linspace(0.0, 2.0, 21)[None, None, :, None] * np.array([1.0, 0.0, 0.0])
+    X = np.repeat(X, 6, axis=0) + 0.01 * rng.normal(size=(6, 1, 21, DX))
+    alive = np.arange(21) < 10
+    X[:, :, 11:] = X[:, :, [10]]
+    samples = Trajectories(X, np.zeros((6, 1, 21, DU)), np.full((6, 1), 10))
+    cost = LearnedCost(DX, DU, rng)
+    cost.fit(samples, np.broadcast_to(1.0 * alive, (6, 1, 21)), rng)
+    assert len(cost.z) == 6 * 11  # the ten steps, and the last state once
+    states = np.array([[0.2, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    lived, ended = -cost.scale * cost.value(states, np.zeros((2, DU)), np.zeros(2))
+    assert lived > 0.8 and ended < 0.4
+
+
+def test_rewards_that_are_all_alike_have_a_scale(rng):
+    cost, samples = LearnedCost(DX, DU, rng), trials(rng)
+    cost.fit(samples, np.full((4, 1, 30), 3.0), rng)
+    assert cost.scale == 1.0
+
+
+# ---------------------------------------------------------------- dynamics
+
+
+def roll(rng: np.random.Generator, spread: float, M: int = 6, T: int = 25) -> Trajectories:
+    """A hanging pendulum (angle, velocity) and a counter of nothing, under random torques."""
+    X, U = np.zeros((M, 1, T, 3)), rng.normal(size=(M, 1, T, 2))
+    x = spread * rng.normal(size=(M, 1, 3)) * [1.0, 1.0, 0.0]
+    for t in range(T):
+        X[:, :, t] = x
+        angle, velocity, _ = np.moveaxis(x, -1, 0)
+        velocity = velocity + 0.1 * (-3.0 * np.sin(angle) + U[:, :, t, 0])
+        x = np.stack([angle + 0.1 * velocity, velocity, np.zeros_like(angle)], axis=-1)
+    return Trajectories(X, U)
+
+
+def test_a_network_is_the_better_prior_where_states_are_far_apart(rng):
+    history = [roll(rng, 2.0) for _ in range(4)]
+    network, learned = Network(strength=10.0, ridge=1e-6, min_variance=1e-8), None
+    for i in range(len(history)):
+        learned = network.learn(history[: i + 1], learned, rng)
+    pooled = Pooled(window=6, strength=10.0, ridge=1e-6, min_variance=1e-8)
+    # The slope of x' in the angle, which depends on where the pendulum is.
+    X = history[-1].X[:, 0, :-1]
+    slope = -0.3 * np.cos(X[..., 0])
+    error = {
+        name: np.abs(model.local(history, given).F[..., 1, 0] - slope).mean()
+        for name, model, given in (("network", network, learned), ("pooled", pooled, None))
+    }
+    assert error["network"] < 0.05 < 0.1 < error["pooled"]
+    assert held_out_error(network.local(history, learned), history[-1]).mean() < 0.05
+
+
+def test_what_follows_the_end_of_an_episode_is_not_learned(rng):
+    """Steps at rest after the end would say that nothing moves."""
+    full = roll(rng, 0.3, M=12)
+    length = np.full((12, 1), 15)
+    X, U = full.X.copy(), full.U.copy()
+    X[:, :, 15:], U[:, :, 15:] = X[:, :, [15]], 0.0
+    ended = Trajectories(X, U, length)
+    cut = Trajectories(X[:, :, :16], U[:, :, :16])
+    pooled = Pooled(window=6, strength=10.0, ridge=1e-6, min_variance=1e-8)
+    a, b = pooled.local([ended], None), pooled.local([cut], None)
+    for name in ("F", "f", "Sigma"):
+        np.testing.assert_allclose(getattr(a, name)[:, :6], getattr(b, name)[:, :6], atol=1e-9)
+    # Beyond the end: as near it, so that a longer life can be planned.
+    np.testing.assert_allclose(a.F[:, 20, 1, 0], -0.3, atol=0.05)
+    np.testing.assert_allclose(a.F[:, 20, 1, 1], 1.0, atol=0.05)
+    assert held_out_error(a, ended)[:, 15:].max() == 0.0
+    network = Network(strength=10.0, ridge=1e-6, min_variance=1e-8)
+    assert len(network.learn([ended], None, rng).z) == 12 * 15
