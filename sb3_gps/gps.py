@@ -91,7 +91,8 @@ class GPS(ResumableAlgorithm):
     :param state: where the teachers read the full state: a key of info or of the observation, or a
         callable (observation, info) -> (dX,); None: ``info["state"]``, the observation's "state",
         or the flat observation itself
-    :param cost: l(x, u, t) on batched torch tensors; None: the environment's ``cost``
+    :param cost: l(x, u, t) on batched torch tensors; None: the environment's ``cost``, else one
+        that is learned from the rewards
     :param kl_step: bound on KL(p || previous p), nats in a step of time; adapted per condition
         between 0.05 and 2 times this. With "mdgps" the previous p is the linearised student, so
         that each of the ``inner_iterations`` may go this far
