@@ -111,6 +111,18 @@ def run_one(run: Run, threads: int, jobs: int) -> None:
 
 def run_all(runs: Sequence[Run], jobs: int) -> list[tuple[Run, BaseException]]:
     """Run them, ``jobs`` at once, with a progress bar; returns those that failed, and why."""
+    threads = max(1, cores() // jobs)
+    return in_own_processes(partial(run_one, threads=threads, jobs=jobs), runs, jobs)
+
+
+def in_own_processes(
+    work: Callable[[Item], Any], items: Sequence[Item], jobs: int
+) -> list[tuple[Item, BaseException]]:
+    """Do them, ``jobs`` at once, sharing the cores, with a progress bar.
+
+    :param work: picklable
+    :return: those that failed, and why
+    """
     from rich.console import Console
     from rich.progress import Progress
 
@@ -122,10 +134,10 @@ def run_all(runs: Sequence[Run], jobs: int) -> list[tuple[Run, BaseException]]:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     failed = []
     with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task("runs", total=len(runs))
-        for run, error in in_processes(partial(run_one, threads=threads, jobs=jobs), runs, jobs):
+        bar = progress.add_task("runs", total=len(items))
+        for item, error in in_processes(work, items, jobs):
             if error is not None:
-                failed.append((run, error))
+                failed.append((item, error))
             progress.advance(bar)
     return failed
 
@@ -156,8 +168,11 @@ def in_processes(
             slots.shutdown(wait=False, cancel_futures=True)
 
 
-def report_failures(failed: Sequence[tuple[Run, BaseException]]) -> int:
-    """Print them; the exit status of a benchmark."""
+def report_failures(failed: Sequence[tuple[Any, BaseException]]) -> int:
+    """Print them; the exit status of a benchmark.
+
+    :param failed: runs, which have a ``path``
+    """
     for run, error in failed:
         print(f"failed: {run.path}\n{''.join(traceback.format_exception(error))}")
     return 1 if failed else 0

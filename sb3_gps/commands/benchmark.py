@@ -1,4 +1,4 @@
-"""Train over several seeds, and compare: ``benchmark trials`` and ``benchmark paper``.
+"""Train over several seeds, and compare.
 
 A run whose file exists is not repeated, so an interrupted benchmark goes on where it stopped.
 """
@@ -13,6 +13,10 @@ from sb3_gps.commands.options import SHARED
 BENCHMARKS = {  # name -> (module, help)
     "trials": ("sb3_gps.commands.benchmark_trials", "success against trials, on one task"),
     "paper": ("sb3_gps.commands.benchmark_paper", "the paper's table: tasks and ways of training"),
+    "environments": (
+        "sb3_gps.commands.benchmark_environments",
+        "return against steps beside PPO and SAC, on standard environments",
+    ),
 }
 
 

@@ -1,0 +1,171 @@
+"""Other algorithms on the same environments: return against environment steps, in resumable runs.
+
+PPO and SAC of Stable-Baselines3 with the options that RL Baselines3 Zoo tuned for an environment
+(its next version's name where it has no entry for ours), else SB3's defaults.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.type_aliases import PolicyPredictor
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from torch import nn
+
+from sb3_gps.files import rewrite
+from sb3_gps.gps import GPS
+from sb3_gps.ways import policy_for
+
+EVALUATION_SEED = 10_000  # of the episodes that returns are measured on, the same for all
+CHUNK = 10_000  # steps between two evaluations, after each of which a run can be resumed
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC}
+_WIDE = dict(log_std_init=-2, ortho_init=False, activation_fn=nn.ReLU,
+             net_arch=dict(pi=[256, 256], vf=[256, 256]))  # fmt: skip
+
+# Keywords of an algorithm; "n_envs" and "normalize" are those of its environment.
+ZOO: dict[str, dict[str, dict[str, Any]]] = {
+    "sac": {
+        "Pendulum-v1": dict(learning_rate=1e-3),
+        "Swimmer-v5": dict(learning_starts=10_000, gamma=0.9999),
+    },
+    "ppo": {
+        "Pendulum-v1": dict(
+            n_envs=4, n_steps=1024, gae_lambda=0.95, gamma=0.9, n_epochs=10, ent_coef=0.0,
+            learning_rate=1e-3, clip_range=0.2, use_sde=True, sde_sample_freq=4,
+        ),
+        "InvertedPendulum-v5": dict(
+            normalize=True, batch_size=64, n_steps=32, gamma=0.999, learning_rate=2.22425e-4,
+            ent_coef=1.37976e-7, clip_range=0.4, n_epochs=5, gae_lambda=0.9, max_grad_norm=0.3,
+            vf_coef=0.19816,
+        ),
+        "InvertedDoublePendulum-v5": dict(
+            normalize=True, batch_size=512, n_steps=128, gamma=0.98, learning_rate=1.55454e-4,
+            ent_coef=1.05057e-6, clip_range=0.4, n_epochs=10, gae_lambda=0.8, max_grad_norm=0.5,
+            vf_coef=0.695929,
+        ),
+        "Reacher-v5": dict(
+            normalize=True, batch_size=32, n_steps=512, gamma=0.9, learning_rate=1.04019e-4,
+            ent_coef=7.52585e-8, clip_range=0.3, n_epochs=5, gae_lambda=1.0, max_grad_norm=0.9,
+            vf_coef=0.950368,
+        ),
+        "Swimmer-v5": dict(normalize=True, gamma=0.9999),
+        "Pusher-v5": dict(normalize=True),
+        "GPS/PegInsertion-v0": dict(normalize=True),
+    },
+}  # fmt: skip
+
+
+def options_of(algorithm: str, env_id: str) -> dict[str, Any]:
+    """The tuned options of an algorithm on an environment; none: its defaults."""
+    return copy.deepcopy(ZOO[algorithm].get(env_id, {}))
+
+
+def mean_return(model: PolicyPredictor, env: VecEnv, episodes: int) -> float:
+    """Of deterministic episodes, the same at each call."""
+    env.seed(EVALUATION_SEED)
+    returns, _ = evaluate_policy(model, env, episodes, warn=False, return_episode_rewards=True)
+    return float(np.mean(returns))
+
+
+class ReturnCallback(BaseCallback):
+    """The student's mean return as each iteration of GPS begins; ``curve`` of (steps, return)."""
+
+    def __init__(self, env: VecEnv, episodes: int) -> None:
+        super().__init__()
+        self.env, self.episodes = env, episodes
+        self.curve: list[tuple[int, float]] = []
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        model = self.model
+        assert isinstance(model, GPS)
+        if model.policy_fitted:
+            self.curve.append((model.num_timesteps, mean_return(model, self.env, self.episodes)))
+
+
+def run_gps(
+    env_id: str, seed: int, options: dict[str, Any], episodes: int
+) -> tuple[list[tuple[int, float]], float]:
+    """Train once.
+
+    :param options: keywords of ``GPS``
+    :param episodes: of an evaluation
+    :return: (steps, return) after each iteration, and the seconds without evaluation
+    """
+    env = make_vec_env(env_id)
+    apart = make_vec_env(env_id, n_envs=min(episodes, 10))
+    callback = ReturnCallback(apart, episodes)
+    model = GPS(policy_for(env.observation_space), env, seed=seed, **options)
+    model.learn(callback=callback)
+    callback.curve.append((model.num_timesteps, mean_return(model, apart, episodes)))
+    return callback.curve, float(sum(model.seconds.values()))
+
+
+def run_sb3(
+    algorithm: str,
+    env_id: str,
+    seed: int,
+    steps: int,
+    episodes: int,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[tuple[int, float]], float]:
+    """Train PPO or SAC, going on from ``folder`` where an earlier run stopped.
+
+    :param steps: of the environment, in all
+    :param episodes: of an evaluation
+    :param folder: of what a run needs to go on; its files are those of the last evaluation
+    :return: (steps, return) every ``CHUNK`` steps, and the seconds without evaluation
+    """
+    options = options_of(algorithm, env_id)
+    n_envs, normalize = options.pop("n_envs", 1), options.pop("normalize", False)
+    env: VecEnv = make_vec_env(env_id, n_envs=n_envs, seed=seed)
+    apart: VecEnv = make_vec_env(env_id, n_envs=min(episodes, 10))
+    if normalize:
+        env = VecNormalize(env)
+        apart = VecNormalize(apart, training=False, norm_reward=False)
+    kind = ALGORITHMS[algorithm]
+    saved = folder / "model.zip"
+    curve: list[tuple[int, float]] = []
+    seconds = 0.0
+    if saved.exists():
+        model = kind.load(saved, env)
+        if normalize:
+            env = VecNormalize.load(str(folder / "normalize.pkl"), env.unwrapped)
+            model.set_env(env)
+        if isinstance(model, SAC):
+            model.load_replay_buffer(folder / "replay.pkl")
+        curve, seconds = model.curve, model.seconds_so_far  # type: ignore[attr-defined]
+    else:
+        policy = policy_for(env.observation_space)
+        model = kind(policy, env, seed=seed, device="cpu", **options)
+    while model.num_timesteps < steps:
+        begin = time.perf_counter()
+        model.learn(min(CHUNK, steps - model.num_timesteps), reset_num_timesteps=False)
+        seconds += time.perf_counter() - begin
+        if isinstance(env, VecNormalize):
+            assert isinstance(apart, VecNormalize)
+            apart.obs_rms = env.obs_rms
+        curve.append((model.num_timesteps, mean_return(model, apart, episodes)))
+        model.curve, model.seconds_so_far = curve, seconds  # type: ignore[attr-defined]
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(model, SAC):
+            rewrite(folder / "replay.pkl", model.save_replay_buffer)
+        if isinstance(env, VecNormalize):
+            rewrite(folder / "normalize.pkl", lambda path: env.save(str(path)))
+        rewrite(saved, model.save)
+        if progress is not None:
+            progress(model.num_timesteps, steps)
+    return curve, seconds

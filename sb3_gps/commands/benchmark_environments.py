@@ -1,0 +1,180 @@
+"""Return against environment steps on standard environments: GPS beside PPO and SAC."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from sb3_gps.commands.options import require
+from sb3_gps.hardware import cores
+from sb3_gps.runs import in_own_processes, records, report_failures
+
+GPS_STEPS = 20_000  # at most, of the environment
+# Conditions of each; the iterations follow from GPS_STEPS and the horizon.
+CONDITIONS = {
+    "Pendulum-v1": 10,
+    "Reacher-v5": 20,
+    "Pusher-v5": 20,
+    "InvertedPendulum-v5": 4,
+    "InvertedDoublePendulum-v5": 4,
+    "Swimmer-v5": 1,
+    "GPS/PegInsertion-v0": 4,
+}
+# Of GPS, the same for all.
+OPTIONS: dict[str, Any] = {}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``benchmark environments``."""
+    parser.add_argument("--envs", nargs="+", default=list(CONDITIONS), choices=list(CONDITIONS))
+    parser.add_argument(
+        "--algorithms", nargs="+", default=["gps", "sac", "ppo"], choices=("gps", "sac", "ppo")
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=200_000, help="of PPO and SAC")
+    parser.add_argument("--episodes", type=int, default=20, help="of an evaluation")
+    parser.add_argument("--jobs", type=int, default=cores(), help="runs at once")
+    parser.add_argument("--out", type=Path, default=Path("results/environments"))
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run what is missing, then write and print the table of all that the folder holds."""
+    require("matplotlib", "rich")
+    wanted = [
+        Wanted(args.out, env, algorithm, seed, args.steps, args.episodes, args.jobs)
+        for seed in args.seeds
+        for algorithm in args.algorithms
+        for env in args.envs
+    ]
+    missing = [run for run in wanted if not run.path.exists()]
+    failed = in_own_processes(partial(do, jobs=args.jobs), missing, args.jobs)
+    if done := records(args.out):
+        write_summary(done, args.out)
+        print(table(done))
+    return report_failures(failed)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One run of one algorithm, and where its record goes."""
+
+    out: Path
+    env: str
+    algorithm: str
+    seed: int
+    steps: int
+    episodes: int
+    jobs: int
+
+    @property
+    def path(self) -> Path:
+        """Of its record."""
+        return self.out / self.env.replace("/", "_") / f"{self.algorithm}_seed{self.seed}.json"
+
+
+def gps_options(env_id: str) -> dict[str, Any]:
+    """Keywords of ``GPS``: as many iterations as there are steps."""
+    spec = gym.spec(env_id)
+    assert spec.max_episode_steps is not None
+    M = CONDITIONS[env_id]
+    iterations = max(1, GPS_STEPS // (M * spec.max_episode_steps))
+    return {**OPTIONS, "conditions": M, "iterations": iterations}
+
+
+def do(run: Wanted, jobs: int) -> None:
+    """Train, evaluate and write one run; in a process of its own."""
+    import torch as th
+
+    from sb3_gps.baselines import options_of, run_gps, run_sb3
+    from sb3_gps.experiment import machine, plain_options, write_json
+
+    th.set_num_threads(max(1, cores() // jobs))
+    if run.algorithm == "gps":
+        options = gps_options(run.env)
+        curve, seconds = run_gps(run.env, run.seed, options, run.episodes)
+    else:
+        options = options_of(run.algorithm, run.env)
+        folder = run.path.with_suffix("")
+        curve, seconds = run_sb3(run.algorithm, run.env, run.seed, run.steps, run.episodes, folder)
+    record = {
+        "env": run.env,
+        "algorithm": run.algorithm,
+        "seed": run.seed,
+        "options": plain_options(options),
+        "episodes": run.episodes,
+        "curve": curve,
+        "seconds": round(seconds, 1),
+        "machine": machine(),
+        "runs_at_once": jobs,
+    }
+    write_json(run.path, record)
+
+
+def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
+    """``summary.md`` and ``returns.png`` in a folder."""
+    from sb3_gps.files import rewrite_text
+    from sb3_gps.plotting import plot_returns
+
+    words = (
+        "Mean return of deterministic episodes over the seeds [worst seed]. *Reached after*: the "
+        "steps after which the mean of GPS's seeds is at SAC's return at its end, and how many "
+        "times fewer that is; –: never.",
+        "![return against steps](returns.png)",
+    )
+    rewrite_text(out / "summary.md", "\n\n".join([table(runs), *words]) + "\n")
+    plot_returns(runs, out / "returns.png")
+
+
+def table(runs: Sequence[dict[str, Any]]) -> str:
+    """Markdown: a row for each environment."""
+    lines = [
+        "| environment | SAC | PPO | GPS | steps of GPS | reached SAC's after | times fewer |",
+        "|---" * 7 + "|",
+    ]
+    for env in CONDITIONS:
+        own = {
+            name: [r for r in runs if (r["env"], r["algorithm"]) == (env, name)]
+            for name in ("sac", "ppo", "gps")
+        }
+        if not any(own.values()):
+            continue
+        cells = [env, *(_final(own[name]) for name in ("sac", "ppo", "gps"))]
+        gps, sac = own["gps"], own["sac"]
+        cells.append(f"{max(r['curve'][-1][0] for r in gps):,}" if gps else "")
+        after = reached(gps, np.mean([r["curve"][-1][1] for r in sac])) if gps and sac else None
+        if after is None:
+            cells += ["–", "–"]
+        else:
+            steps = np.mean([r["curve"][-1][0] for r in sac])
+            cells += [f"{after:,.0f}", f"{steps / after:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _final(runs: Sequence[dict[str, Any]]) -> str:
+    """The last return of some seeds."""
+    if not runs:
+        return ""
+    returns = [r["curve"][-1][1] for r in runs]
+    steps = max(r["curve"][-1][0] for r in runs)
+    short = f"{steps / 1000:.0f} k"
+    return f"{np.mean(returns):.1f} [{min(returns):.1f}] at {short}"
+
+
+def reached(runs: Sequence[dict[str, Any]], wanted: float) -> float | None:
+    """Steps after which the mean return of some seeds is at least so high, None: never.
+
+    Seeds are compared iteration by iteration: where episodes end early, their steps differ.
+    """
+    length = min(len(r["curve"]) for r in runs)
+    curves = np.array([r["curve"][:length] for r in runs])  # (seeds, iterations, 2)
+    steps, returns = curves.mean(axis=0).T
+    good = np.flatnonzero(returns >= wanted)
+    return float(steps[good[0]]) if len(good) else None
