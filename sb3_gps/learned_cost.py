@@ -36,6 +36,14 @@ class LearnedCost(DifferentiableCost):
     def _cost(self, x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
         return -self.reward(th.cat([x, u], dim=1))[:, 0] / self.scale
 
+    def value(self, X: np.ndarray, U: np.ndarray, t: np.ndarray) -> np.ndarray:
+        """As its base's, but within the rewards that were seen.
+
+        A quadratic goes on for ever: where a plan is uncertain, it would promise anything.
+        """
+        best, worst = -self.rewards.max() / self.scale, -self.rewards.min() / self.scale
+        return np.clip(super().value(X, U, t), best, worst)
+
     def fit(self, samples: Trajectories, rewards: np.ndarray, rng: np.random.Generator) -> float:
         """Refit to all that was executed, these samples included.
 

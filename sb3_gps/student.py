@@ -17,13 +17,13 @@ import numpy as np
 from sb3_gps.core.duals import Duals, UpdateRule
 from sb3_gps.core.fitting import linearize_policy, pooled_prior, running
 from sb3_gps.core.gaussian import floor_deviations
-from sb3_gps.core.improvement import Fit
-from sb3_gps.core.lqr import marginals
+from sb3_gps.core.improvement import Fit, closed_loop
 from sb3_gps.core.types import (
     Gaussian,
     LinearGaussianController,
     StudentTargets,
     Trajectories,
+    hold,
 )
 from sb3_gps.features import StandardisedExtractor, input_statistics
 from sb3_gps.policies import GPSPolicy
@@ -247,7 +247,7 @@ class Student:
         """The batches with what the teachers say now, who will have other conditions next."""
         assert teachers.fit is not None
         p, fit = teachers.controller, teachers.fit
-        z = marginals(fit.dynamics, p, fit.initial_state)
+        z = hold(closed_loop(fit, p), p.k.shape[1])
         radius = self.options.trust_radius
         return [
             b
@@ -287,7 +287,7 @@ class Student:
         """
         opts = self.options
         batches = self.visible(batches)
-        z = marginals(teacher.dynamics, teacher.controller, teacher.initial_state)
+        z = hold(closed_loop(teacher, teacher.controller), teacher.controller.k.shape[1])
         targets = student_targets(
             teachers.rule, batches, teacher.controller, teachers.duals, z, opts.trust_radius
         )

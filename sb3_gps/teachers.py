@@ -18,9 +18,9 @@ from sb3_gps.core.costs import CostModel, expand_cost, expected_cost, trajectory
 from sb3_gps.core.duals import Duals, UpdateRule
 from sb3_gps.core.fitting import held_out_error
 from sb3_gps.core.gaussian import floor_deviations
-from sb3_gps.core.improvement import Fit, Improvement, LQRStep
+from sb3_gps.core.improvement import Fit, Improvement, LQRStep, closed_loop
 from sb3_gps.core.initial import double_integrator_gains, pd_controller, random_controller
-from sb3_gps.core.lqr import LQRResult, entropy, kl_divergence, marginals
+from sb3_gps.core.lqr import LQRResult, entropy, kl_divergence
 from sb3_gps.core.mirror_descent import MirrorDescent
 from sb3_gps.core.step_size import adapt_step
 from sb3_gps.core.types import (
@@ -28,6 +28,8 @@ from sb3_gps.core.types import (
     LinearGaussianController,
     Record,
     Trajectories,
+    first_steps,
+    hold,
     where,
 )
 from sb3_gps.dynamics import DynamicsModel, Mixture, Network, Pooled, Simulator
@@ -191,7 +193,8 @@ class Teachers:
     @property
     def epsilon(self) -> np.ndarray:
         """The bound on the KL of each condition's next step, nats in a trajectory, (M,)."""
-        return self.options.kl_step * self.controller.k.shape[1] * self.multiplier
+        steps = self.controller.k.shape[1] if self.fit is None else self.fit.planned
+        return self.options.kl_step * steps * self.multiplier
 
     def renew(self) -> None:
         """Begin with other conditions: nothing that is coming compares with what was."""
@@ -262,12 +265,20 @@ class Teachers:
     ) -> LQRResult:
         """One KL-constrained step from the fitted models; sets the controller to execute next."""
         assert self.fit is not None
-        problem = self.rule.teacher_problem(self.fit.cost, self.duals, student, self.fit.controller)
-        result = self.options.improvement()(self.fit, problem, self.epsilon, self.eta)
+        T, L = self.controller.k.shape[1], self.fit.planned
+        fit = self.fit.first(L)
+        problem = self.rule.teacher_problem(
+            fit.cost,
+            first_steps(self.duals, L),
+            None if student is None else first_steps(student, L),
+            fit.controller,
+        )
+        result = self.options.improvement()(fit, problem, self.epsilon, self.eta)
         self.step_taken = self.multiplier * result.kl.sum(axis=1) / self.epsilon
         # Where no step was found, the next search starts afresh.
         self.eta = np.where(result.converged, result.eta, 1.0)
-        p = result.controller
+        # After its plan, as in the middle of it: towards its end there is little left to gain.
+        p = hold(result.controller, T, step=L // 2)
         # Without a floor the covariance shrinks at every step, until its inverse overflows.
         self.controller = replace(p, C=floor_deviations(p.C, self.options.min_action_std))
         start, stable = self.cost_of(self.fit.controller, self.fit, rng)
@@ -289,7 +300,7 @@ class Teachers:
         :param student: linearised
         """
         assert self.fit is not None
-        z = marginals(self.fit.dynamics, self.controller, self.fit.initial_state)
+        z = hold(closed_loop(self.fit, self.controller), X.shape[2])
         kl = kl_divergence(self.controller, student, z)
         self.duals = self.rule.update_duals(self.duals, X, actions, self.controller, kl)
 
@@ -301,7 +312,7 @@ class Teachers:
         :return: the cost (M,), and whether the states' deviations stay below
             ``max_marginal_std`` (M,): above it they are clipped
         """
-        z = marginals(fit.dynamics, controller, fit.initial_state)
+        z = closed_loop(fit, controller)
         dX, limit = controller.K.shape[-1], self.options.max_marginal_std
         variances = np.diagonal(z.cov, axis1=-2, axis2=-1)[..., :dX]
         stable = variances.max(axis=(1, 2)) <= limit**2

@@ -85,6 +85,9 @@ def test_a_quadratic_reward_is_found_with_its_derivatives(rng):
     slope[..., DX:] = 4.0 * new.U
     assert np.abs(gradient * cost.scale - slope).mean() < 0.1 * np.abs(slope).mean()
     assert np.linalg.eigvalsh(hessian).min() > -1e-9
+    # A quadratic goes on for ever; no step can pay more, or less, than any that was seen.
+    far = cost.value(100.0 * new.X, new.U, t) * cost.scale
+    assert far.min() >= -cost.rewards.max() and far.max() <= -cost.rewards.min()
     # What a trajectory did cost is what it was paid, not what the model makes of it.
     paid = rewards_of(new.X, new.U)
     np.testing.assert_allclose(cost.costs(paid) * cost.scale, -paid.sum(axis=-1))

@@ -171,6 +171,34 @@ def test_models_that_make_an_executed_controller_unstable_promise_from_its_sampl
     assert (promise.start != promise.sampled)[[0, 2, 3]].all()
 
 
+def test_no_plan_is_made_for_what_follows_the_end_of_all_episodes(rng):
+    """A system that falls: over the whole horizon its models would overflow."""
+    run = Run(rng, kl_step=0.5)
+    samples = run.sample()
+    lived = 6
+    cut = np.arange(HORIZON) < lived
+    short = Trajectories(
+        np.where(cut[:, None], samples.X, samples.X[:, :, [lived - 1]]),
+        np.where(cut[:, None], samples.U, 0.0),
+        np.full(samples.X.shape[:2], lived),
+    )
+    teachers = run.teachers
+    teachers.observe(short, rng)
+    planned = teachers.fit.planned
+    assert lived < planned < 2 * lived + 1 < HORIZON
+    # An unstable model beyond the plan, which nothing may look at.
+    F = teachers.fit.dynamics.F.copy()
+    F[:, planned:] = 1e6
+    teachers._fit = replace(teachers.fit, dynamics=replace(teachers.fit.dynamics, F=F))
+    teachers.improve(None, rng)
+    p = teachers.controller
+    assert p.k.shape[1] == HORIZON and np.isfinite(p.K).all()
+    assert np.isfinite(teachers.promise.predicted).all()
+    np.testing.assert_array_equal(p.K[:, planned:], np.repeat(
+        p.K[:, planned // 2, None], HORIZON - planned, axis=1))  # fmt: skip
+    np.testing.assert_allclose(teachers.epsilon, 0.5 * planned * teachers.multiplier)
+
+
 def test_first_controller_holds_the_posture(rng):
     run = Run(rng)
     p = run.teachers.controller

@@ -8,13 +8,13 @@ method may use the fitted models, the samples themselves, or both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from sb3_gps.core.duals import TeacherProblem
-from sb3_gps.core.lqr import LQRResult, kl_constrained_lqr
+from sb3_gps.core.lqr import LQRResult, kl_constrained_lqr, marginals
 from sb3_gps.core.types import (
     Gaussian,
     LinearDynamics,
@@ -22,6 +22,7 @@ from sb3_gps.core.types import (
     QuadraticCost,
     Record,
     Trajectories,
+    first_steps,
 )
 
 
@@ -35,6 +36,31 @@ class Fit(Record):
     cost: QuadraticCost
     initial_state: Gaussian
     sampled_cost: np.ndarray  # (M,)
+
+    @property
+    def planned(self) -> int:
+        """Steps that there is a plan for: all, or a quarter more than the longest episode lived.
+
+        What follows the end of all episodes is extrapolation: models of a system that fell after
+        six of a thousand steps overflow long before the last.
+        """
+        T, longest = self.samples.X.shape[2], int(self.samples.length.max())
+        return min(T, longest + max(5, longest // 4))
+
+    def first(self, steps: int) -> Fit:
+        """The models over the first steps of time; the samples stay whole."""
+        return replace(
+            self,
+            controller=first_steps(self.controller, steps),
+            dynamics=first_steps(self.dynamics, steps - 1),
+            cost=first_steps(self.cost, steps),
+        )
+
+
+def closed_loop(fit: Fit, controller: LinearGaussianController) -> Gaussian:
+    """p(z_t) of a controller under the models of a fit, over the steps that are planned."""
+    cut = fit.first(fit.planned)
+    return marginals(cut.dynamics, first_steps(controller, fit.planned), fit.initial_state)
 
 
 class Improvement(Protocol):

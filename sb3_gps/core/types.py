@@ -46,6 +46,21 @@ def where(mask: np.ndarray, a: Self, b: Self) -> Self:
     return map_arrays(choose, a, b)
 
 
+def first_steps(record: Self, steps: int) -> Self:
+    """The record over its first steps of time, the second axis of its arrays."""
+    return map_arrays(lambda array: array[:, :steps], record)
+
+
+def hold(record: Self, steps: int, step: int = -1) -> Self:
+    """The record over so many steps, those that it lacks like one of its own."""
+
+    def lengthen(array: np.ndarray) -> np.ndarray:
+        more = np.repeat(array[:, step, None], steps - array.shape[1], axis=1)
+        return np.concatenate([array, more], axis=1)
+
+    return map_arrays(lengthen, record)
+
+
 def put(whole: Self, index: np.ndarray, part: Self) -> Self:
     """A copy of ``whole`` with ``part`` at ``index`` of the leading axis."""
 
