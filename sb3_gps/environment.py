@@ -143,6 +143,16 @@ def resolve_horizon(horizon: int | None, env: VecEnv) -> int:
     return int(horizon)
 
 
+def check_vectorised(env: Any) -> None:
+    """Refuse Gymnasium's own vectorised environments, which SB3 would take for a single one."""
+    if isinstance(env, gym.vector.VectorEnv):
+        raise ValueError(
+            f"expected an environment, its id or a VecEnv of Stable-Baselines3, got Gymnasium's "
+            f"{type(env).__name__}; use stable_baselines3.common.env_util.make_vec_env(id, "
+            f"n_envs={env.num_envs})"
+        )
+
+
 def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
     """Refuse what a linear-Gaussian teacher cannot control or a student cannot see."""
     if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1:

@@ -32,6 +32,7 @@ from sb3_gps.environment import (
     State,
     Task,
     check_spaces,
+    check_vectorised,
     check_wrapper,
     describe_task,
     optional_attribute,
@@ -39,6 +40,7 @@ from sb3_gps.environment import (
 )
 from sb3_gps.features import ImageExtractor
 from sb3_gps.hardware import one_blas_thread
+from sb3_gps.last_fit import Unfinished, digest
 from sb3_gps.learned_cost import LearnedCost
 from sb3_gps.options import check_options, pick
 from sb3_gps.policies import GPSPolicy, MlpPolicy, policy_aliases, resolve_policy
@@ -148,7 +150,7 @@ class GPS(ResumableAlgorithm):
     policy_aliases = policy_aliases
     policy: GPSPolicy
     # Which only further training reads.
-    run_state = ("teachers", "batches", "linearised", "learned_cost")
+    run_state = ("teachers", "batches", "linearised", "learned_cost", "unfinished")
 
     def __init__(
         self,
@@ -230,6 +232,7 @@ class GPS(ResumableAlgorithm):
         others = {"learning_rate": learning_rate, "stats_window_size": stats_window_size}
         check_options({**vars(self), **others})
         if env is not None:
+            check_vectorised(env)
             env = maybe_make_env(env, verbose)
             check_spaces(env.observation_space, env.action_space)
 
@@ -241,6 +244,7 @@ class GPS(ResumableAlgorithm):
         self.batches: list[Batch] = []
         self.linearised: LinearGaussianController | None = None
         self.learned_cost: LearnedCost | None = None  # where the task has none
+        self.unfinished: Unfinished | None = None  # the policy before the last fit
         self.state_policy: GPSPolicy | None = None
         self.blind_iterations = 0
         self.student_rate = 0.0  # learning rate of the iteration at hand
@@ -279,6 +283,7 @@ class GPS(ResumableAlgorithm):
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """As SB3's; the task is looked up again at the next ``learn``."""
+        check_vectorised(env)
         super().set_env(env, force_reset)
         check_wrapper(self._vec_normalize_env)
         self._task = None
@@ -347,6 +352,9 @@ class GPS(ResumableAlgorithm):
 
     def _run(self, task: Task, iterations: int, log_interval: int, scope: dict[str, Any]) -> None:
         """Pretraining, the iterations, and the last fit."""
+        if self.unfinished is not None and self.unfinished.concerns(self.policy):
+            self.rng, self._n_updates = self.unfinished.restore(self.policy)
+        self.unfinished = None
         if self.iteration == 0:
             self._pretrain(task, scope["progress"])
         for _ in range(iterations):
@@ -356,7 +364,9 @@ class GPS(ResumableAlgorithm):
         last = (self.last_head_steps, self.last_end_to_end_steps)
         student = self._student(task, blind=False)
         if any(last) and student.visible(self.batches):
+            self.unfinished = Unfinished.of(self.policy, self.rng, self._n_updates)
             self._study(student.finish, last, scope["progress"])
+            self.unfinished.finished = digest(self.policy)
 
     @property
     def task(self) -> Task:
