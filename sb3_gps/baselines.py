@@ -96,10 +96,11 @@ class ReturnCallback(BaseCallback):
 
 
 def run_gps(
-    env_id: str, seed: int, options: dict[str, Any], episodes: int
+    env_id: str, seed: int, steps: int, options: dict[str, Any], episodes: int
 ) -> tuple[list[tuple[int, float]], float]:
     """Train once.
 
+    :param steps: of the environment, to the nearest iteration
     :param options: keywords of ``GPS``
     :param episodes: of an evaluation
     :return: (steps, return) after each iteration, and the seconds without evaluation
@@ -108,7 +109,7 @@ def run_gps(
     apart = make_vec_env(env_id, n_envs=min(episodes, 10))
     callback = ReturnCallback(apart, episodes)
     model = GPS(policy_for(env.observation_space), env, seed=seed, **options)
-    model.learn(callback=callback)
+    model.learn(steps, callback)
     callback.curve.append((model.num_timesteps, mean_return(model, apart, episodes)))
     return callback.curve, float(sum(model.seconds.values()))
 

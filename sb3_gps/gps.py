@@ -17,6 +17,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +30,7 @@ from sb3_gps.augmentation import Augmentation
 from sb3_gps.autodiff import CostFunction
 from sb3_gps.core.types import LinearGaussianController
 from sb3_gps.environment import (
+    ObservationState,
     State,
     Task,
     check_spaces,
@@ -288,6 +290,11 @@ class GPS(ResumableAlgorithm):
         check_wrapper(self._vec_normalize_env)
         self._task = None
 
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """As SB3's, but not below zero: whole iterations may be more than what was asked for."""
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        self._current_progress_remaining = max(self._current_progress_remaining, 0.0)
+
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
 
@@ -314,8 +321,8 @@ class GPS(ResumableAlgorithm):
     ) -> SelfGPS:
         """Train; call it again to go on from where it stopped.
 
-        :param total_timesteps: environment steps, rounded to whole iterations of conditions x
-            samples x horizon; by default ``iterations`` of them
+        :param total_timesteps: environment steps, rounded to whole iterations (conditions x samples
+            x horizon where no episode ends early), at least one; None: ``iterations`` of them
         :param callback: called after every step of the environment
         :param log_interval: iterations between two dumps of the log
         :param tb_log_name: name of the run in TensorBoard
@@ -327,13 +334,16 @@ class GPS(ResumableAlgorithm):
         assert self.env is not None
         self.env_id = getattr(optional_attribute(self.env, "spec"), "id", None)
         trials = task.M * self.samples_per_condition  # of one iteration
-        iterations = self.iterations
-        if total_timesteps is not None:
-            iterations = max(1, round(total_timesteps / (trials * task.horizon)))
         # The last round of an iteration keeps all environments busy, whether needed or not.
         steps = -(-trials // self.n_envs) * self.n_envs * task.horizon
+        iterations = self.iterations
+        if total_timesteps is not None:  # at least as many: episodes may end early
+            iterations = max(1, round(total_timesteps / steps))
         total, callback = self._setup_learn(
-            iterations * steps, callback, reset_num_timesteps, tb_log_name
+            iterations * steps if total_timesteps is None else total_timesteps,
+            callback,
+            reset_num_timesteps,
+            tb_log_name,
         )
         self._set_up_teachers(task, iterations)
         self._update_current_progress_remaining(self.num_timesteps, total)
@@ -342,7 +352,7 @@ class GPS(ResumableAlgorithm):
         callback.on_training_start({**scope, "self": self}, globals())
         try:
             with one_blas_thread():
-                self._run(task, iterations, log_interval, scope)
+                self._run(task, None if total_timesteps else iterations, log_interval, scope)
         except StopTraining:
             pass
         finally:
@@ -350,22 +360,35 @@ class GPS(ResumableAlgorithm):
         callback.on_training_end()
         return self
 
-    def _run(self, task: Task, iterations: int, log_interval: int, scope: dict[str, Any]) -> None:
-        """Pretraining, the iterations, and the last fit."""
+    def _run(
+        self, task: Task, iterations: int | None, log_interval: int, scope: dict[str, Any]
+    ) -> None:
+        """Pretraining, the iterations, and the last fit.
+
+        :param iterations: None: as many as the total of the steps is nearest to
+        """
         if self.unfinished is not None and self.unfinished.concerns(self.policy):
             self.rng, self._n_updates = self.unfinished.restore(self.policy)
         self.unfinished = None
         if self.iteration == 0:
             self._pretrain(task, scope["progress"])
-        for _ in range(iterations):
+        done, steps = 0, 0
+        while done == 0 or (
+            done < iterations
+            if iterations is not None
+            else self.num_timesteps + steps / 2 <= scope["total_timesteps"]
+        ):
+            before = self.num_timesteps
             self._iterate(task, scope)
+            done, steps = done + 1, self.num_timesteps - before
             if log_interval and self.iteration % log_interval == 0:
                 self.dump_logs()
         last = (self.last_head_steps, self.last_end_to_end_steps)
         student = self._student(task, blind=False)
         if any(last) and student.visible(self.batches):
             self.unfinished = Unfinished.of(self.policy, self.rng, self._n_updates)
-            self._study(student.finish, last, scope["progress"])
+            finish = partial(student.finish, on_policy=self._on_policy(self.iteration - 1))
+            self._study(finish, last, scope["progress"])
             self.unfinished.finished = digest(self.policy)
 
     @property
@@ -438,7 +461,7 @@ class GPS(ResumableAlgorithm):
         self.student_rate = self.lr_schedule(self._current_progress_remaining)
         blind = self.iteration < self.blind_iterations
         student = self._student(task, blind)
-        on_policy = self.sampling != "teacher" and self.policy_fitted
+        on_policy = self._on_policy(self.iteration)
         if on_policy and self.sampling == "global":
             self.batches = student.settle(teachers, self.batches)
             teachers.renew()
@@ -461,12 +484,15 @@ class GPS(ResumableAlgorithm):
         with timed(self.seconds, "teachers"), located(self.iteration + 1):
             observed = teachers.observe(batch.samples, self.rng, self.linearised, linearised, costs)
         loss = float("nan")
+        steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
         for _ in range(self.inner_iterations if self.iteration > 0 else 1):
-            if self.iteration > 0:
-                steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
+            # Whoever acted has to be followed first: teachers by the student, or it by them.
+            if self.iteration > 0 and not on_policy:
                 loss, linearised = self._study(student.approach, steps, scope["progress"])
             with timed(self.seconds, "teachers"), located(self.iteration + 1):
                 step = teachers.improve(linearised, self.rng)
+            if on_policy:
+                loss, linearised = self._study(student.approach, steps, scope["progress"])
         # Only the global step rule looks back at it.
         self.linearised = linearised if self.step_rule == "global" else None
         self.iteration += 1
@@ -484,11 +510,17 @@ class GPS(ResumableAlgorithm):
 
     @property
     def policy_fitted(self) -> bool:
-        """Whether an iteration has fitted the policy, which must not act before.
+        """Whether an iteration has fitted the policy, which must not act before."""
+        return self.iteration > self._first_fit
 
-        The first to do so is number 1 (from 0), or the first one that is not blind.
-        """
-        return self.iteration > max(1, self.blind_iterations)
+    @property
+    def _first_fit(self) -> int:
+        """The iteration (from 0) that fits the policy first: 1, or the first not to be blind."""
+        return max(1, self.blind_iterations)
+
+    def _on_policy(self, iteration: int) -> bool:
+        """Whether it is the student that acts in the trials of an iteration."""
+        return self.sampling != "teacher" and iteration > self._first_fit
 
     def _sample(self, task: Task, seen: bool, on_policy: bool, scope: dict[str, Any]) -> Episodes:
         """One batch of trials of the teachers, or of the student with its own noise."""
@@ -531,7 +563,8 @@ class GPS(ResumableAlgorithm):
         """The policy, or the small network of the full state that stands in for it at first."""
         options = pick(StudentOptions, vars(self))
         if not blind:
-            return Student(self.policy, read_observations, options)
+            sees_state = task.read_state == ObservationState()
+            return Student(self.policy, read_observations, options, sees_state)
         if self.state_policy is None:
             dX = task.initial_states.shape[1]
             space = spaces.Box(-np.inf, np.inf, (dX,), np.float32)

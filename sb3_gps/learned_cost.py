@@ -1,9 +1,15 @@
 """A cost that is learned from the rewards, for environments that offer none.
 
-    l(x, u) = -r_hat(x, u) / scale
+    l(x, u) = (-r_hat(x, u) + r_bar softplus(odds(x))) / scale
 
 with r_hat a ``SmoothRegression`` on every step that was executed; LQR plans with its derivatives.
 It does not depend on t, as rewards do not.
+
+After an early end no reward comes. A regression on that would have a cliff at the end, of which no
+quadratic is a model: so whether a state is an end is learned apart, as a log-odds, and a state
+costs what a step was paid on average, r_bar, times -log(1 - P(end)). This is smooth, it grows with
+the distance beyond the end, and where staying alive is all that is paid for, it is all there is.
+Where a step costs (r_bar < 0), the end is sought.
 
 Rewards are divided by their deviation in the first trials, so that options in units of cost, such
 as ``min_eta``, mean the same everywhere.
@@ -13,10 +19,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch as th
+from torch.nn.functional import logsigmoid, softplus
 
 from sb3_gps.autodiff import DifferentiableCost
 from sb3_gps.core.types import Trajectories
-from sb3_gps.regression import SmoothRegression
+from sb3_gps.regression import LogisticRegression, SmoothRegression
 
 
 class LearnedCost(DifferentiableCost):
@@ -30,41 +37,58 @@ class LearnedCost(DifferentiableCost):
     def __init__(self, dX: int, dU: int, rng: np.random.Generator) -> None:
         super().__init__(self._cost)
         self.reward = SmoothRegression(dX + dU, 1, rng)
+        self.end = LogisticRegression(dX)
         self.scale = 1.0  # rewards in a unit of cost
-        self.z, self.rewards = np.empty((0, dX + dU)), np.empty(0)
+        self.z, self.rewards = np.empty((0, dX + dU)), np.empty(0)  # of steps
+        self.ends = np.empty((0, dX))  # states that ended an episode
 
     def _cost(self, x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
-        return -self.reward(th.cat([x, u], dim=1))[:, 0] / self.scale
+        cost = -self.reward(th.cat([x, u], dim=1))[:, 0]
+        if len(self.ends):
+            cost = cost + self.rewards.mean() * softplus(self.end(x))
+        return cost / self.scale
 
     def value(self, X: np.ndarray, U: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """As its base's, but within the rewards that were seen.
+        """What a step is expected not to be paid: nothing where the episode has ended.
 
-        A quadratic goes on for ever: where a plan is uncertain, it would promise anything.
+        It stays within the rewards that were seen. A quadratic goes on for ever: where a plan is
+        uncertain, it would promise anything.
         """
-        best, worst = -self.rewards.max() / self.scale, -self.rewards.min() / self.scale
-        return np.clip(super().value(X, U, t), best, worst)
+        x, u, _ = self._flat(X, U, t)
+        with th.no_grad():
+            paid = self.reward(th.cat([x, u], dim=1))[:, 0]
+            paid = paid.clamp(self.rewards.min(), self.rewards.max())
+            if len(self.ends):
+                paid = paid * logsigmoid(-self.end(x)).exp()
+        return -paid.numpy().reshape(t.shape) / self.scale
 
     def fit(self, samples: Trajectories, rewards: np.ndarray, rng: np.random.Generator) -> float:
         """Refit to all that was executed, these samples included.
 
-        After an early end no reward comes: the last state is learned to be worth nothing.
-
         :param samples: (M, N, T, ...)
         :param rewards: (M, N, T)
         :return: the error on these samples before they were learned from, root mean square
-            relative to the rewards' deviation; nan at first
+            relative to the rewards' deviation, or to 1 % of them; nan at first
         """
-        known = np.arange(samples.X.shape[2]) <= samples.length[..., None]  # one step after the end
-        z, r = samples.Z[known], rewards[known]
+        z, r = samples.Z[samples.running], rewards[samples.running]
         error = float("nan")
         if len(self.z):
             missed = self.reward.predict(z)[:, 0] - r
-            error = float(np.sqrt(np.square(missed).mean()) / max(r.std(), 1e-6 * self.scale))
+            # A reward that never changes has no deviation.
+            spread = max(r.std(), 0.01 * np.abs(r).max(), 1e-6 * self.scale)
+            error = float(np.sqrt(np.square(missed).mean()) / spread)
         else:
-            spread = float(rewards.std())
-            self.scale = spread if spread > 1e-6 * np.abs(rewards).max() else 1.0
+            spread = float(r.std())
+            self.scale = spread if spread > 1e-6 * np.abs(r).max() else 1.0
         self.z, self.rewards = np.concatenate([self.z, z]), np.concatenate([self.rewards, r])
         self.reward.fit(self.z, self.rewards[:, None], rng)
+        # An episode rests in its last state.
+        early = samples.length < samples.X.shape[2]
+        dX = samples.X.shape[-1]
+        self.ends = np.concatenate([self.ends, samples.X[:, :, -1][early]])
+        if len(self.ends):
+            known = np.concatenate([self.z[:, :dX], self.ends])
+            self.end.fit(known, np.arange(len(known)) >= len(self.z))
         return error
 
     def costs(self, rewards: np.ndarray) -> np.ndarray:

@@ -1,10 +1,14 @@
-"""A smooth global regression for models that local ones are derived from.
+"""Smooth global regressions for models that local ones are derived from.
 
     y_hat(z) = mean + A [z; vech(z z')] + network(z)
 
 in standardised inputs and outputs. The quadratic has a closed form; the network, warm-started from
 fit to fit, learns what it leaves. Rewards are fitted so, and dynamics from few trials: both are
 nearly quadratic in places, and no regression at hand is both that and smooth.
+
+    log-odds(x) = b + a [x; vech(x x')]
+
+of something that is or is not, such as the end of an episode: logistic regression.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from sb3_gps.supervised import batches, schedule
 
 HIDDEN = 64
 STEPS, BATCH, RATE, DECAY = 800, 256, 3e-3, 1e-4
+POINTS = 40
 RIDGE = 1e-3  # of the quadratic's coefficients, relative to the number of points
 
 
@@ -106,6 +111,62 @@ class SmoothRegression(nn.Module):
             loss.backward()
             optimizer.step()
         self.zero_grad(set_to_none=True)
+
+
+class LogisticRegression(nn.Module):
+    """The log-odds of a binary event as a quadratic of the input, float64.
+
+    A normal prior on the standardised coefficients keeps them finite where the two classes can be
+    told apart, and the slope between them gentle.
+
+    :param dX: size of the input
+    """
+
+    mean: th.Tensor  # (dX,)
+    std: th.Tensor  # (dX,)
+    coefficients: th.Tensor  # (1 + features,), the constant first
+
+    def __init__(self, dX: int) -> None:
+        super().__init__()
+        self.rows, self.columns = th.triu_indices(dX, dX)
+        self.register_buffer("mean", th.zeros(dX, dtype=th.float64))
+        self.register_buffer("std", th.ones(dX, dtype=th.float64))
+        features = 1 + dX + len(self.rows)
+        self.register_buffer("coefficients", th.zeros(features, dtype=th.float64))
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        """(B, dX) -> (B,)."""
+        return self._features(x) @ self.coefficients
+
+    def _features(self, x: th.Tensor) -> th.Tensor:
+        x = (x - self.mean) / self.std
+        products = x[:, self.rows] * x[:, self.columns]
+        return th.cat([th.ones_like(x[:, :1]), x, products], dim=1)
+
+    def fit(self, x: np.ndarray, event: np.ndarray) -> None:
+        """
+        :param x: (n, dX)
+        :param event: (n,) bool
+        """
+        inputs, wanted = th.from_numpy(x), th.from_numpy(event.astype(np.float64))
+        self.mean.copy_(inputs.mean(dim=0))
+        self.std.copy_(_spread(inputs))
+        features = self._features(inputs)
+        weights = th.zeros_like(self.coefficients).requires_grad_()
+        share = th.where(wanted > 0, 0.5 / wanted.mean(), 0.5 / (1.0 - wanted.mean()))
+        share = POINTS / len(share) * share
+        optimizer = th.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+        def loss() -> th.Tensor:
+            optimizer.zero_grad()
+            odds = features @ weights
+            missed = nn.functional.binary_cross_entropy_with_logits(odds, wanted, share)
+            value = missed * len(share) + 0.5 * weights[1:].square().sum()  # the constant is free
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        self.coefficients.copy_(weights.detach())
 
 
 def _spread(values: th.Tensor) -> th.Tensor:

@@ -34,6 +34,7 @@ from sb3_gps.supervised import (
     fit_student,
     pooled_covariance,
     student_actions,
+    student_jacobian,
 )
 from sb3_gps.teachers import Teachers
 
@@ -198,11 +199,15 @@ class StudentOptions:
 
 @dataclass(frozen=True)
 class Student:
-    """A network of the run, what it reads of a batch, and how it learns."""
+    """A network of the run, what it reads of a batch, and how it learns.
+
+    :param sees_state: whether what it reads is the teachers' state itself
+    """
 
     policy: GPSPolicy
     read: Callable[[Batch], Observation | None]
     options: StudentOptions
+    sees_state: bool = False
 
     def visible(self, batches: list[Batch]) -> list[Batch]:
         """The newest batches that it is trained on."""
@@ -219,11 +224,24 @@ class Student:
         opts = self.options
         covariance = self.policy.action_covariance.double().cpu().numpy()
         batches = self.visible(batches)
+        if self.sees_state:
+            return self._tangent(batches[-1], covariance)
         actions = [self.actions(b) for b in batches]
         pi = linearized_student(
             batches, actions, covariance, opts.prior_window, opts.prior_strength, opts.ridge
         )
         return pi, actions[-1]
+
+    def _tangent(
+        self, batch: Batch, covariance: np.ndarray
+    ) -> tuple[LinearGaussianController, np.ndarray]:
+        """``linearized`` by its own derivatives with respect to the state, without a regression."""
+        X, actions = batch.samples.X, self.actions(batch)
+        M, _, T, dX = X.shape
+        K = student_jacobian(self.policy, X.reshape(-1, dX)).reshape(*X.shape[:3], -1, dX)
+        k = actions - np.einsum("mntux,mntx->mntu", K, X)
+        C = np.broadcast_to(covariance, (M, T, *covariance.shape)).copy()
+        return LinearGaussianController(K.mean(axis=1), k.mean(axis=1), C), actions
 
     def approach(
         self, teachers: Teachers, batches: list[Batch], **fitting: Any
@@ -256,15 +274,23 @@ class Student:
             for b in batches
         ]
 
-    def finish(self, teachers: Teachers, batches: list[Batch], **fitting: Any) -> float:
+    def finish(
+        self, teachers: Teachers, batches: list[Batch], on_policy: bool, **fitting: Any
+    ) -> float:
         """Learn from the controllers that were executed last; the loss at the end.
 
         What the last improvement made of them is only a promise: of 34 such controllers, up to five
         failed when they were tried, of those executed none, and a student that had learned from
         them succeeded at 87 instead of 100 % of unseen positions.
+
+        :param on_policy: the student acted last, so that what was executed is itself, and the
+            promise all that there is to learn from
         """
         assert teachers.fit is not None
-        return self.fit(teachers.fit, teachers, batches, **fitting)
+        fit = teachers.fit
+        if on_policy:
+            fit = replace(fit, controller=teachers.controller)
+        return self.fit(fit, teachers, batches, **fitting)
 
     def fit(
         self,

@@ -28,6 +28,7 @@ from sb3_gps.core.types import (
     LinearGaussianController,
     Record,
     Trajectories,
+    after_its_end,
     first_steps,
     hold,
     where,
@@ -193,12 +194,14 @@ class Teachers:
     @property
     def epsilon(self) -> np.ndarray:
         """The bound on the KL of each condition's next step, nats in a trajectory, (M,)."""
-        steps = self.controller.k.shape[1] if self.fit is None else self.fit.planned
+        steps = self.controller.k.shape[1] if self.fit is None else self.fit.lived
         return self.options.kl_step * steps * self.multiplier
 
     def renew(self) -> None:
         """Begin with other conditions: nothing that is coming compares with what was."""
         self.current = self.best = self.promise = self._fit = None
+        self.multiplier = np.ones_like(self.multiplier)
+        self.eta = np.full_like(self.eta, self.options.min_eta)
 
     def observe(
         self,
@@ -267,11 +270,10 @@ class Teachers:
         assert self.fit is not None
         T, L = self.controller.k.shape[1], self.fit.planned
         fit = self.fit.first(L)
+        if student is not None:
+            student = first_steps(after_its_end(student, fit.lived), L)
         problem = self.rule.teacher_problem(
-            fit.cost,
-            first_steps(self.duals, L),
-            None if student is None else first_steps(student, L),
-            fit.controller,
+            fit.cost, first_steps(self.duals, L), student, fit.controller
         )
         result = self.options.improvement()(fit, problem, self.epsilon, self.eta)
         self.step_taken = self.multiplier * result.kl.sum(axis=1) / self.epsilon
@@ -341,11 +343,15 @@ class Teachers:
     def _fit_to(self, evidence: Evidence, executed: Executed) -> Fit:
         """Of all conditions at once, always: only then are the models made again bit by bit."""
         samples = evidence.recent[-1]
+        lived = samples.length.max(axis=1)
+        dynamics = self.options.dynamics_model().local(evidence.recent, evidence.learned)
         return Fit(
             controller=executed.controller,
             samples=samples,
-            dynamics=self.options.dynamics_model().local(evidence.recent, evidence.learned),
-            cost=expand_cost(self.cost, samples),
+            # After an early end there is nothing to see, and where it rests, models are of little
+            # use: it had fallen.
+            dynamics=after_its_end(dynamics, lived - 1),
+            cost=after_its_end(expand_cost(self.cost, samples), lived),
             initial_state=initial_state(samples),
             sampled_cost=executed.sampled_cost,
         )

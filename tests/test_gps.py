@@ -219,6 +219,47 @@ def test_total_timesteps_are_rounded_to_iterations():
         assert gps.trials == iterations * M
 
 
+def test_total_timesteps_are_those_that_were_lived():
+    """Where episodes end early, there are more iterations, until the steps are used up."""
+    gps = model("Rewarded", initial_std=1.0, head_steps=5)
+    remaining, original = [], gps._iterate
+
+    def spy(*args):
+        original(*args)
+        remaining.append(gps._current_progress_remaining)
+
+    gps._iterate = spy
+    gps.learn(total_timesteps=3 * STEPS)
+    assert gps.iteration >= 3 and 2.5 * STEPS < gps.num_timesteps < 3.5 * STEPS
+    assert min(remaining) >= 0.0
+
+
+def test_the_student_acts_only_after_it_has_learned_from_the_last_improvement():
+    """On its own trials it is improved first, and then follows."""
+    order = []
+    gps = model(sampling="student", iterations=4, inner_iterations=1)
+    for owner, name in ((gps, "_sample"), (gps, "_study")):
+        original = getattr(owner, name)
+
+        def spy(*args, original=original, name=name, **kwargs):
+            order.append(name)
+            return original(*args, **kwargs)
+
+        setattr(owner, name, spy)
+    set_up = gps._set_up_teachers
+
+    def with_spy(*args):
+        set_up(*args)
+        improve = gps.teachers.improve
+        gps.teachers.improve = lambda *a: (order.append("improve"), improve(*a))[1]
+
+    gps._set_up_teachers = with_spy
+    gps.learn()
+    teachers_act = ["_sample", "improve", "_sample", "_study", "improve"]
+    student_acts = ["_sample", "improve", "_study"]
+    assert order == [*teachers_act, *student_acts, *student_acts, "_study"]
+
+
 def make_toy(**kwargs):
     return lambda: TimeLimit(PointMass(**kwargs), HORIZON)
 

@@ -6,12 +6,13 @@ import pickle
 
 import numpy as np
 import pytest
+import torch as th
 
 from sb3_gps.core.fitting import held_out_error
 from sb3_gps.core.types import Trajectories
 from sb3_gps.dynamics import Network, Pooled
 from sb3_gps.learned_cost import LearnedCost
-from sb3_gps.regression import SmoothRegression
+from sb3_gps.regression import LogisticRegression, SmoothRegression
 
 DX, DU = 3, 2
 
@@ -102,16 +103,53 @@ def test_the_state_after_an_early_end_is_worth_nothing(rng):
     samples = Trajectories(X, np.zeros((6, 1, 21, DU)), np.full((6, 1), 10))
     cost = LearnedCost(DX, DU, rng)
     cost.fit(samples, np.broadcast_to(1.0 * alive, (6, 1, 21)), rng)
-    assert len(cost.z) == 6 * 11  # the ten steps, and the last state once
-    states = np.array([[0.2, 0.0, 0.0], [1.0, 0.0, 0.0]])
-    lived, ended = -cost.scale * cost.value(states, np.zeros((2, DU)), np.zeros(2))
+    assert len(cost.z) == 6 * 10 and len(cost.ends) == 6  # no state after the end is a step
+    states = np.array([[0.2, 0.0, 0.0], [0.8, 0.0, 0.0], [1.05, 0.0, 0.0], [1.6, 0.0, 0.0]])
+    U, t = np.zeros((4, DU)), np.zeros(4)
+    lived, _, ended, _ = -cost.scale * cost.value(states, U, t)
     assert lived > 0.8 and ended < 0.4
+    # Plans see no cliff, but a slope that leads away from the end, steeper the nearer.
+    _, gradient, hessian = cost.expand(states, U, t)
+    assert (np.diff(gradient[:, 0]) > 0).all() and gradient[1, 0] > 0.1
+    assert np.linalg.eigvalsh(hessian).min() > -1e-9
+
+
+def test_an_end_that_is_paid_for_by_shorter_episodes_is_sought(rng):
+    """-1 a step until |x| > 1: the same slope, the other way."""
+    X = np.linspace(0.0, 2.0, 21)[None, None, :, None] * np.array([1.0, 0.0, 0.0])
+    X = np.repeat(X, 6, axis=0) + 0.01 * rng.normal(size=(6, 1, 21, DX))
+    X[:, :, 11:] = X[:, :, [10]]
+    cost = LearnedCost(DX, DU, rng)
+    samples = Trajectories(X, np.zeros((6, 1, 21, DU)), np.full((6, 1), 10))
+    cost.fit(samples, np.broadcast_to(-1.0 * (np.arange(21) < 10), (6, 1, 21)), rng)
+    near = np.array([[0.9, 0.0, 0.0]])
+    _, gradient, _ = cost.expand(near, np.zeros((1, DU)), np.zeros(1))
+    assert gradient[0, 0] < -0.1
 
 
 def test_rewards_that_are_all_alike_have_a_scale(rng):
     cost, samples = LearnedCost(DX, DU, rng), trials(rng)
     cost.fit(samples, np.full((4, 1, 30), 3.0), rng)
     assert cost.scale == 1.0
+
+
+def test_odds_of_what_can_be_told_apart_stay_finite(rng):
+
+    x = rng.normal(size=(400, DX))
+    event = np.square(x[:, 0]) + 0.5 * x[:, 1] > 1.5
+    odds = LogisticRegression(DX)
+    odds.fit(x, event)
+    new = rng.normal(size=(400, DX))
+    said = odds(th.from_numpy(new)).numpy()
+    assert ((said > 0) == (np.square(new[:, 0]) + 0.5 * new[:, 1] > 1.5)).mean() > 0.95
+    assert np.abs(said).max() < 100.0
+    # It is the maximum of the penalised likelihood.
+    weights = odds.coefficients.clone().requires_grad_()
+    logits = odds._features(th.from_numpy(x)) @ weights
+    wanted = th.from_numpy(event.astype(float))
+    loss = th.nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
+    (loss + 0.5 * weights[1:].square().sum()).backward()
+    assert weights.grad.abs().max() < 1e-2
 
 
 # ---------------------------------------------------------------- dynamics

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch as th
+from gymnasium import spaces
 
 from sb3_gps.core.badmm import BADMM
 from sb3_gps.core.mirror_descent import MirrorDescent
 from sb3_gps.core.types import Gaussian, LinearGaussianController, Trajectories
+from sb3_gps.policies import MlpPolicy
 from sb3_gps.student import (
     Batch,
     Student,
     StudentOptions,
     flatten,
     linearized_student,
+    read_observations,
     read_state,
     student_targets,
     trust,
@@ -86,14 +91,21 @@ def test_targets_are_scaled_to_one_a_dimension(rule, rng):
     np.testing.assert_allclose(ratio, ratio[0])
 
 
+@dataclass
+class Executed:
+    controller: LinearGaussianController
+
+
 def test_the_last_fit_learns_what_was_executed(rng, monkeypatch):
+    """Or what was promised, where it was itself that acted."""
     executed, promised = controller(rng), controller(rng)
-    teachers = SimpleNamespace(fit=SimpleNamespace(controller=executed), controller=promised)
+    teachers = SimpleNamespace(fit=Executed(executed), controller=promised)
     taught = []
     monkeypatch.setattr(Student, "fit", lambda self, teacher, *_, **__: taught.append(teacher))
     student = Student(SimpleNamespace(), read_state, StudentOptions())
-    student.finish(teachers, [batch(rng)])
-    assert taught[0].controller is executed
+    student.finish(teachers, [batch(rng)], on_policy=False)
+    student.finish(teachers, [batch(rng)], on_policy=True)
+    assert [fit.controller for fit in taught] == [executed, promised]
 
 
 def test_linearised_student_recovers_a_linear_policy(rng):
@@ -142,3 +154,29 @@ def test_pickled_images_are_small(rng):
     observations = images(rng)
     size = len(pickle.dumps(Batch(batch(rng).samples, observations)))
     assert size < 0.5 * observations["image"].nbytes
+
+
+def test_where_it_sees_the_state_its_tangent_is_its_own(rng):
+    """Through the clipped float32 network, against finite differences; means over the samples."""
+    space = spaces.Box(-np.inf, np.inf, (DX,), np.float32)
+    policy = MlpPolicy(space, spaces.Box(-1, 1, (DU,)), lambda _: 1e-3, activation_fn=th.nn.Tanh)
+    with th.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.3 * th.from_numpy(rng.normal(size=parameter.shape)).float())
+    student = Student(policy, read_observations, StudentOptions(), sees_state=True)
+    seen = batch(rng)
+    pi, actions = student.linearized([batch(rng), seen])
+    np.testing.assert_array_equal(actions, student.actions(seen))
+    X, h = seen.samples.X, 1e-2
+    slope = np.empty((M, N, T, DU, DX))
+    for i in range(DX):
+        d = np.zeros(DX)
+        d[i] = h
+        up, down = (
+            student.actions(Batch(seen.samples, (X + s * d).astype(np.float32))) for s in (1, -1)
+        )
+        slope[..., i] = (up - down) / (2 * h)
+    np.testing.assert_allclose(pi.K, slope.mean(axis=1), atol=2e-3)
+    k = (actions - np.einsum("mntux,mntx->mntu", slope, X)).mean(axis=1)
+    np.testing.assert_allclose(pi.k, k, atol=1e-2)
+    np.testing.assert_array_equal(pi.C[1, 2], policy.action_covariance.numpy())

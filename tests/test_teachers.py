@@ -175,7 +175,7 @@ def test_no_plan_is_made_for_what_follows_the_end_of_all_episodes(rng):
     """A system that falls: over the whole horizon its models would overflow."""
     run = Run(rng, kl_step=0.5)
     samples = run.sample()
-    lived = 6
+    lived = 2
     cut = np.arange(HORIZON) < lived
     short = Trajectories(
         np.where(cut[:, None], samples.X, samples.X[:, :, [lived - 1]]),
@@ -185,7 +185,10 @@ def test_no_plan_is_made_for_what_follows_the_end_of_all_episodes(rng):
     teachers = run.teachers
     teachers.observe(short, rng)
     planned = teachers.fit.planned
-    assert lived < planned < 2 * lived + 1 < HORIZON
+    assert lived < planned < HORIZON
+    # Models of the steps that nobody saw are those of the middle of what was seen.
+    np.testing.assert_array_equal(teachers.fit.cost.H[:, lived:], np.repeat(
+        teachers.fit.cost.H[:, lived // 2, None], HORIZON - lived, axis=1))  # fmt: skip
     # An unstable model beyond the plan, which nothing may look at.
     F = teachers.fit.dynamics.F.copy()
     F[:, planned:] = 1e6
@@ -196,7 +199,20 @@ def test_no_plan_is_made_for_what_follows_the_end_of_all_episodes(rng):
     assert np.isfinite(teachers.promise.predicted).all()
     np.testing.assert_array_equal(p.K[:, planned:], np.repeat(
         p.K[:, planned // 2, None], HORIZON - planned, axis=1))  # fmt: skip
-    np.testing.assert_allclose(teachers.epsilon, 0.5 * planned * teachers.multiplier)
+    # Only what was lived is known, and counts in the bound.
+    np.testing.assert_allclose(teachers.epsilon, 0.5 * lived * teachers.multiplier)
+
+
+def test_a_plan_that_overflows_is_a_bad_one_and_no_error(rng):
+    run = Run(rng)
+    run.step()
+    teachers = run.teachers
+    F = teachers.fit.dynamics.F.copy()
+    F[2, :, :, : teachers.controller.K.shape[-1]] = 1e60
+    broken = replace(teachers.fit, dynamics=replace(teachers.fit.dynamics, F=F))
+    cost, stable = teachers.cost_of(teachers.controller, broken, rng)
+    assert np.isfinite(cost).all() and cost[2] > 1e6
+    assert stable.tolist() == [True, True, False, True]
 
 
 def test_first_controller_holds_the_posture(rng):

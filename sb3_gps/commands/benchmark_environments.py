@@ -9,31 +9,37 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from sb3_gps.commands.options import require
 from sb3_gps.hardware import cores
 from sb3_gps.runs import in_own_processes, records, report_failures
 
-GPS_STEPS = 20_000  # at most, of the environment
-# Conditions of each; the iterations follow from GPS_STEPS and the horizon.
-CONDITIONS = {
-    "Pendulum-v1": 10,
-    "Reacher-v5": 20,
-    "Pusher-v5": 20,
-    "InvertedPendulum-v5": 4,
-    "InvertedDoublePendulum-v5": 4,
-    "Swimmer-v5": 1,
-    "GPS/PegInsertion-v0": 4,
+GPS_STEPS = 20_000  # of the environment, to the nearest iteration
+# Of GPS, where the student sees the state: the same for all.
+SHARED: dict[str, Any] = dict(
+    sampling="global",
+    prior="network",
+    student_batches=2,
+    trust_radius=100.0,
+    kl_step=10.0,
+    initial_std=0.1,
+)
+# What differs is the number of conditions; the task of ours has its defaults.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "Pendulum-v1": dict(SHARED, conditions=10),
+    "Reacher-v5": dict(SHARED, conditions=40),
+    "Pusher-v5": dict(SHARED, conditions=20),
+    "InvertedPendulum-v5": dict(SHARED, conditions=20),
+    "InvertedDoublePendulum-v5": dict(SHARED, conditions=40),
+    "Swimmer-v5": dict(SHARED, conditions=2),
+    "GPS/PegInsertion-v0": {},
 }
-# Of GPS, the same for all.
-OPTIONS: dict[str, Any] = {}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``benchmark environments``."""
-    parser.add_argument("--envs", nargs="+", default=list(CONDITIONS), choices=list(CONDITIONS))
+    parser.add_argument("--envs", nargs="+", default=list(OPTIONS), choices=list(OPTIONS))
     parser.add_argument(
         "--algorithms", nargs="+", default=["gps", "sac", "ppo"], choices=("gps", "sac", "ppo")
     )
@@ -79,15 +85,6 @@ class Wanted:
         return self.out / self.env.replace("/", "_") / f"{self.algorithm}_seed{self.seed}.json"
 
 
-def gps_options(env_id: str) -> dict[str, Any]:
-    """Keywords of ``GPS``: as many iterations as there are steps."""
-    spec = gym.spec(env_id)
-    assert spec.max_episode_steps is not None
-    M = CONDITIONS[env_id]
-    iterations = max(1, GPS_STEPS // (M * spec.max_episode_steps))
-    return {**OPTIONS, "conditions": M, "iterations": iterations}
-
-
 def do(run: Wanted, jobs: int) -> None:
     """Train, evaluate and write one run; in a process of its own."""
     import torch as th
@@ -97,8 +94,8 @@ def do(run: Wanted, jobs: int) -> None:
 
     th.set_num_threads(max(1, cores() // jobs))
     if run.algorithm == "gps":
-        options = gps_options(run.env)
-        curve, seconds = run_gps(run.env, run.seed, options, run.episodes)
+        options = OPTIONS[run.env]
+        curve, seconds = run_gps(run.env, run.seed, GPS_STEPS, options, run.episodes)
     else:
         options = options_of(run.algorithm, run.env)
         folder = run.path.with_suffix("")
@@ -138,7 +135,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         "| environment | SAC | PPO | GPS | steps of GPS | reached SAC's after | times fewer |",
         "|---" * 7 + "|",
     ]
-    for env in CONDITIONS:
+    for env in OPTIONS:
         own = {
             name: [r for r in runs if (r["env"], r["algorithm"]) == (env, name)]
             for name in ("sac", "ppo", "gps")

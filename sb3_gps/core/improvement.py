@@ -23,7 +23,10 @@ from sb3_gps.core.types import (
     Record,
     Trajectories,
     first_steps,
+    map_arrays,
 )
+
+FAR = 1e50  # its square is a number, and so is that of the square
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +42,19 @@ class Fit(Record):
 
     @property
     def planned(self) -> int:
-        """Steps that there is a plan for: all, or a quarter more than the longest episode lived.
+        """Steps that there is a plan for: all, or twice as many as the longest episode lived.
 
-        What follows the end of all episodes is extrapolation: models of a system that fell after
-        six of a thousand steps overflow long before the last.
+        A plan does not care what follows it: ended where episodes did, it would do nothing in their
+        last steps. But models of a system that fell after six of a thousand steps overflow long
+        before the last.
         """
-        T, longest = self.samples.X.shape[2], int(self.samples.length.max())
-        return min(T, longest + max(5, longest // 4))
+        T, longest = self.samples.X.shape[2], int(self.lived.max())
+        return min(T, 2 * longest + 10)
+
+    @property
+    def lived(self) -> np.ndarray:
+        """Steps of the longest episode of each condition, (M,)."""
+        return self.samples.length.max(axis=1)
 
     def first(self, steps: int) -> Fit:
         """The models over the first steps of time; the samples stay whole."""
@@ -58,9 +67,14 @@ class Fit(Record):
 
 
 def closed_loop(fit: Fit, controller: LinearGaussianController) -> Gaussian:
-    """p(z_t) of a controller under the models of a fit, over the steps that are planned."""
+    """p(z_t) of a controller under the models of a fit, over the steps that are planned.
+
+    Hundreds of steps of an unstable loop overflow: where they would, they stay at ``FAR``.
+    """
     cut = fit.first(fit.planned)
-    return marginals(cut.dynamics, first_steps(controller, fit.planned), fit.initial_state)
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = marginals(cut.dynamics, first_steps(controller, fit.planned), fit.initial_state)
+    return map_arrays(lambda array: np.clip(np.nan_to_num(array, nan=FAR), -FAR, FAR), z)
 
 
 class Improvement(Protocol):
@@ -98,4 +112,5 @@ class LQRStep:
             problem.entropy_weight,
             eta=eta,
             min_eta=self.min_eta,
+            length=fit.lived,
         )

@@ -169,6 +169,7 @@ def kl_constrained_lqr(
     min_eta: float = ETA_MIN,
     tolerance: float = 0.1,
     max_rounds: int = 30,
+    length: np.ndarray | None = None,
 ) -> LQRResult:
     """argmin_p E_p[cost] - sum_t entropy_weight_t H(p_t)  s.t.  sum_t KL(p||reference) <= epsilon.
 
@@ -189,6 +190,8 @@ def kl_constrained_lqr(
         a step that gains less than this a nat is not taken
     :param tolerance: relative error of the constraint that is accepted
     :param max_rounds: of the search
+    :param length: (M,) steps that the constraint is about, None: all. Beyond what was lived a
+        reference that falls makes any KL enormous, and no step but the smallest would meet it
     :raises ValueError: where an argument is not finite, or epsilon is not positive
     """
     _require_finite("dynamics", dynamics)
@@ -206,6 +209,8 @@ def kl_constrained_lqr(
     low_gap, high_gap = np.full(M, np.nan), np.full(M, np.nan)  # log(KL / epsilon) at low, high
     last_log_eta, last_gap = np.full(M, np.nan), np.full(M, np.nan)
     reference_nll = nll(reference)
+    counted = np.arange(cost.c.shape[1]) < (cost.c.shape[1] if length is None else length[:, None])
+    counted = np.broadcast_to(counted, cost.c.shape)
 
     best = reference
     best_eta, best_kl = np.full(M, ETA_MAX), np.zeros(reference.k.shape[:-1])
@@ -223,7 +228,7 @@ def kl_constrained_lqr(
         # Gains from a nearly singular Quu can overflow in the closed loop: as infeasible.
         with np.errstate(over="ignore", invalid="ignore"):
             z = marginals(model, p, initial_state[a])
-            kl = kl_divergence(p, start, z)
+            kl = np.where(counted[a], kl_divergence(p, start, z), 0.0)
             total = kl.sum(axis=-1)
         feasible &= np.isfinite(total)
         total = np.where(feasible, total, np.inf)

@@ -61,6 +61,17 @@ def hold(record: Self, steps: int, step: int = -1) -> Self:
     return map_arrays(lengthen, record)
 
 
+def after_its_end(record: Self, length: np.ndarray) -> Self:
+    """The record with the steps from ``length`` (M,) on, if there are any, as in its middle."""
+
+    def replaced(array: np.ndarray) -> np.ndarray:
+        t = np.arange(array.shape[1])
+        t = np.where(t < length[:, None], t, length[:, None] // 2)
+        return array[np.arange(len(array))[:, None], t]
+
+    return map_arrays(replaced, record)
+
+
 def put(whole: Self, index: np.ndarray, part: Self) -> Self:
     """A copy of ``whole`` with ``part`` at ``index`` of the leading axis."""
 

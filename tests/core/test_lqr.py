@@ -401,6 +401,19 @@ class TestKLConstrainedLQR:
         assert_same(result.controller[1], problem.reference[1], 0, 0)
         assert_same(result.controller[::2], alone.controller[::2])
 
+    def test_the_constraint_may_be_about_the_first_steps_alone(self, make_problem):
+        problem = make_problem()
+        T = problem.cost.c.shape[1]
+        length = np.array([T, 3, 1])
+        result = solve(problem, 2.0, length=length)
+        kl = kl_divergence(result.controller, problem.reference, result.z)
+        counted = np.arange(T) < length[:, None]
+        assert_allclose(result.kl, np.where(counted, kl, 0.0))
+        assert_allclose(result.kl.sum(axis=1), 2.0, rtol=0.1)
+        # The steps that do not count go their own way, by the same multiplier.
+        assert (kl[1, 3:].sum() > 0) and kl[1].sum() > 2.2
+        assert_same(result.controller[0], solve(problem, 2.0).controller[0])
+
     def test_too_few_rounds_are_reported(self, make_problem):
         result = solve(make_problem(scale=1e6), 1.0, max_rounds=2)
         assert not result.converged.any()

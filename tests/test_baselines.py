@@ -1,0 +1,133 @@
+"""PPO and SAC beside GPS: a run that is resumed, what counts as reached, the table and the plot."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import pytest
+import toy_envs  # noqa: F401  registers Toy/*
+from stable_baselines3.common.env_util import make_vec_env
+from toy_envs import QUICK
+
+from sb3_gps import baselines
+from sb3_gps.baselines import mean_return, options_of, run_gps, run_sb3
+from sb3_gps.commands import benchmark_environments as command
+
+ENV = "Toy/PointMass-v0"
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Options of SAC and PPO on the toy, and short chunks."""
+    monkeypatch.setattr(baselines, "CHUNK", 200)
+    monkeypatch.setitem(baselines.ZOO["sac"], ENV, dict(learning_starts=50, batch_size=16))
+    ppo = dict(normalize=True, n_envs=2, n_steps=50, batch_size=50, n_epochs=2)
+    monkeypatch.setitem(baselines.ZOO["ppo"], ENV, ppo)
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "ppo"])
+def test_a_run_goes_on_where_it_stopped(algorithm, small, tmp_path):
+    seen = []
+    folder = tmp_path / "run"
+
+    def stop(done: int, _: int) -> None:
+        seen.append(done)
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sb3(algorithm, ENV, 0, 600, 2, folder, stop)
+    curve, seconds = run_sb3(algorithm, ENV, 0, 600, 2, folder, stop)
+    assert seen == [200, 400, 600] == [steps for steps, _ in curve]
+    assert seconds > 0 and np.isfinite([value for _, value in curve]).all()
+    again, _ = run_sb3(algorithm, ENV, 0, 600, 2, folder)  # it is done: nothing happens
+    np.testing.assert_array_equal(again, curve)
+
+
+def test_options_are_copies():
+    first = options_of("ppo", "Reacher-v5")
+    first["n_steps"] = 1
+    assert options_of("ppo", "Reacher-v5")["n_steps"] == 512
+    assert options_of("sac", "Nobody/Tuned-v0") == {}
+
+
+def test_gps_is_evaluated_after_each_iteration():
+    options = {name: value for name, value in QUICK.items() if name not in ("seed", "iterations")}
+    curve, seconds = run_gps(ENV, 0, 240, options, 2)
+    steps, returns = np.transpose(curve)
+    # The first iteration fits no policy; the last fit is one more point.
+    assert steps.tolist() == [120, 180, 240] and seconds > 0
+    assert returns[-1] > returns[0] - 5.0
+    again, _ = run_gps(ENV, 0, 240, options, 2)
+    assert again == curve
+
+
+def test_all_see_the_same_episodes():
+    class Still:
+        def predict(self, observation, *_, **__):
+            starts.append(np.array(observation))
+            return np.zeros((len(observation), 2)), None
+
+    env, starts = make_vec_env(ENV, 2, env_kwargs={"noise": 0.3}), []
+    first = mean_return(Still(), env, 2)
+    middle = len(starts)
+    assert mean_return(Still(), env, 2) == first
+    np.testing.assert_array_equal(starts[0], starts[middle])
+
+
+def record(algorithm: str, seed: int, curve: list) -> dict:
+    return {"env": "Reacher-v5", "algorithm": algorithm, "seed": seed, "curve": curve}
+
+
+RUNS = [
+    record("sac", 0, [[100_000, -5.0], [200_000, -4.0]]),
+    record("sac", 1, [[100_000, -5.0], [200_000, -6.0]]),
+    record("gps", 0, [[900, -9.0], [2000, -5.5], [3000, -4.5]]),
+    record("gps", 1, [[1100, -8.0], [2000, -4.1], [3000, -4.5], [4000, -1.0]]),
+    record("ppo", 0, [[200_000, -7.0]]),
+]
+
+
+def test_reached_is_when_the_mean_of_the_seeds_is_there():
+    gps = [run for run in RUNS if run["algorithm"] == "gps"]
+    assert command.reached(gps, -5.0) == 2000.0
+    assert command.reached(gps, -8.5) == 1000.0
+    assert command.reached(gps, -1.0) is None  # one seed alone is no mean
+    assert command.reached(gps[1:], -1.0) == 4000.0
+
+
+def test_the_table_and_the_plot(tmp_path):
+    pytest.importorskip("matplotlib")
+    command.write_summary(RUNS, tmp_path)
+    row = (tmp_path / "summary.md").read_text().splitlines()[2]
+    assert row == (
+        "| Reacher-v5 | -5.0 [-6.0] at 200 k | -7.0 [-7.0] at 200 k | -2.8 [-4.5] at 4 k | 4,000 "
+        "| 2,000 | 100 |"
+    )
+    assert (tmp_path / "returns.png").stat().st_size > 1000
+    assert "– | – |" in command.table([run for run in RUNS if run["algorithm"] != "sac"])
+
+
+def test_the_command_runs_what_is_missing(small, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(command, "OPTIONS", {ENV: {"head_steps": 2, "last_head_steps": 0}})
+    monkeypatch.setattr(command, "GPS_STEPS", 120)
+    called = []
+
+    def here(function, items, jobs):
+        called.append([item.path.name for item in items])
+        for item in items:
+            function(item)
+        return []
+
+    monkeypatch.setattr(command, "in_own_processes", here)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    arguments = ["--algorithms", "gps", "ppo", "--seeds", "3", "--steps", "200", "--episodes", "1"]
+    args = parser.parse_args([*arguments, "--jobs", "1", "--out", str(tmp_path)])
+    args.envs = [ENV]
+    for _ in range(2):
+        assert command.main(args) == 0
+    assert called == [["gps_seed3.json", "ppo_seed3.json"], []]
+    assert f"| {ENV} |  | " in capsys.readouterr().out
