@@ -39,6 +39,10 @@ from sb3_gps.supervised import (
 from sb3_gps.teachers import Teachers
 
 
+# About each state, in deviations of all; and how many draws there.
+SPREAD, DRAWS = 0.3, 16
+
+
 @dataclass
 class Batch:
     """Samples of one iteration, with what the student saw (None where nothing was rendered)."""
@@ -235,10 +239,16 @@ class Student:
     def _tangent(
         self, batch: Batch, covariance: np.ndarray
     ) -> tuple[LinearGaussianController, np.ndarray]:
-        """``linearized`` by its own derivatives with respect to the state, without a regression."""
+        """``linearized`` by its own derivatives with respect to the state, without a regression.
+
+        They are means about each state: at a point, those of ReLUs are noise.
+        """
         X, actions = batch.samples.X, self.actions(batch)
         M, _, T, dX = X.shape
-        K = student_jacobian(self.policy, X.reshape(-1, dX)).reshape(*X.shape[:3], -1, dX)
+        rng = np.random.default_rng(0)  # the same perturbations, so that only the policy matters
+        near = SPREAD * X.reshape(-1, dX).std(axis=0) * rng.standard_normal((DRAWS, *X.shape))
+        slopes = student_jacobian(self.policy, (X + near).reshape(-1, dX))
+        K = slopes.reshape(DRAWS, *X.shape[:3], -1, dX).mean(axis=0)
         k = actions - np.einsum("mntux,mntx->mntu", K, X)
         C = np.broadcast_to(covariance, (M, T, *covariance.shape)).copy()
         return LinearGaussianController(K.mean(axis=1), k.mean(axis=1), C), actions

@@ -317,10 +317,11 @@ def test_logger_and_tensorboard(tmp_path):
     gps = make("vector")
     gps.set_logger(configure(str(tmp_path / "own"), ["csv", "json"]))
     gps.learn()
+    gps.logger.close()
     header = (tmp_path / "own" / "progress.csv").read_text().splitlines()[0].split(",")
     assert {"gps/cost", "time/fps", "time/total_timesteps", "train/loss"} <= set(header)
     pytest.importorskip("tensorboard")
-    make("vector", tensorboard_log=str(tmp_path / "tb")).learn(tb_log_name="mine")
+    make("vector", tensorboard_log=str(tmp_path / "tb")).learn(tb_log_name="mine").logger.close()
     assert list((tmp_path / "tb" / "mine_1").glob("events*"))
 
 

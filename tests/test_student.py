@@ -156,8 +156,9 @@ def test_pickled_images_are_small(rng):
     assert size < 0.5 * observations["image"].nbytes
 
 
-def test_where_it_sees_the_state_its_tangent_is_its_own(rng):
-    """Through the clipped float32 network, against finite differences; means over the samples."""
+def test_where_it_sees_the_state_its_tangent_is_its_own(rng, monkeypatch):
+    """Against finite differences of the float32 network; means over the samples."""
+    monkeypatch.setattr("sb3_gps.student.SPREAD", 0.0)
     space = spaces.Box(-np.inf, np.inf, (DX,), np.float32)
     policy = MlpPolicy(space, spaces.Box(-1, 1, (DU,)), lambda _: 1e-3, activation_fn=th.nn.Tanh)
     with th.no_grad():
@@ -180,3 +181,21 @@ def test_where_it_sees_the_state_its_tangent_is_its_own(rng):
     k = (actions - np.einsum("mntux,mntx->mntu", slope, X)).mean(axis=1)
     np.testing.assert_allclose(pi.k, k, atol=1e-2)
     np.testing.assert_array_equal(pi.C[1, 2], policy.action_covariance.numpy())
+
+
+def test_the_tangent_of_kinks_is_a_mean_about_the_state(rng):
+    """A ReLU is 0 or 1 at a point; about a point of its kink, a regression would find a half."""
+    space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    policy = MlpPolicy(space, spaces.Box(-1, 1, (1,)), lambda _: 1e-3, net_arch=[])
+    weights = th.nn.Sequential(th.nn.Linear(1, 1), th.nn.ReLU())
+    th.nn.init.ones_(weights[0].weight)
+    th.nn.init.zeros_(weights[0].bias)
+    policy.mlp_extractor.policy_net = weights
+    policy.action_net = th.nn.Identity()
+    X = rng.normal(size=(200, 1, 2, 1))
+    X[:100, :, 0] = 1e-3 * rng.normal(size=(100, 1, 1))
+    seen = Batch(Trajectories(X, np.zeros((200, 1, 2, 1))), X.astype(np.float32))
+    student = Student(policy, read_observations, StudentOptions(), sees_state=True)
+    K = student.linearized([seen])[0].K
+    assert abs(K[:100, 0].mean() - 0.5) < 0.05
+    assert K[X[:, 0, :, 0] > 1.0].min() > 0.9 and K[X[:, 0, :, 0] < -1.0].max() < 0.1
