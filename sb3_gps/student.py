@@ -38,7 +38,6 @@ from sb3_gps.supervised import (
 )
 from sb3_gps.teachers import Teachers
 
-
 # About each state, in deviations of all; and how many draws there.
 SPREAD, DRAWS = 0.3, 16
 
