@@ -32,6 +32,7 @@ def main() -> None:
         prior="network",
         trust_radius=100.0,
         initial_std=0.1,
+        min_action_std=0.02,
         policy_kwargs=network,
         seed=args.seed,
         verbose=1,

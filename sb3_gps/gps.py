@@ -42,7 +42,6 @@ from sb3_gps.environment import (
 )
 from sb3_gps.features import ImageExtractor
 from sb3_gps.hardware import one_blas_thread
-from sb3_gps.last_fit import Unfinished, digest
 from sb3_gps.learned_cost import LearnedCost
 from sb3_gps.options import check_options, pick
 from sb3_gps.policies import GPSPolicy, MlpPolicy, policy_aliases, resolve_policy
@@ -52,8 +51,9 @@ from sb3_gps.reporting import located, record_iteration, record_rollouts, record
 from sb3_gps.rollout import Episodes, StopTraining
 from sb3_gps.sampling import random_starts, sample_trials
 from sb3_gps.saving import ResumableAlgorithm
+from sb3_gps.snapshots import Champion, Snapshot, Unfinished, digest
 from sb3_gps.student import Batch, Student, StudentOptions, read_observations, read_state
-from sb3_gps.teachers import Teachers, figures, first_teachers, teacher_options
+from sb3_gps.teachers import Observed, Teachers, figures, first_teachers, teacher_options
 
 SelfGPS = TypeVar("SelfGPS", bound="GPS")
 Learned = TypeVar("Learned")  # by a student
@@ -152,7 +152,7 @@ class GPS(ResumableAlgorithm):
     policy_aliases = policy_aliases
     policy: GPSPolicy
     # Which only further training reads.
-    run_state = ("teachers", "batches", "linearised", "learned_cost", "unfinished")
+    run_state = ("teachers", "batches", "linearised", "learned_cost", "unfinished", "champion")
 
     def __init__(
         self,
@@ -247,6 +247,7 @@ class GPS(ResumableAlgorithm):
         self.linearised: LinearGaussianController | None = None
         self.learned_cost: LearnedCost | None = None  # where the task has none
         self.unfinished: Unfinished | None = None  # the policy before the last fit
+        self.champion: Champion | None = None  # the best so far, where starts are always new
         self.state_policy: GPSPolicy | None = None
         self.blind_iterations = 0
         self.student_rate = 0.0  # learning rate of the iteration at hand
@@ -483,6 +484,8 @@ class GPS(ResumableAlgorithm):
         linearised = student.linearized(self.batches)[0] if on_policy else None
         with timed(self.seconds, "teachers"), located(self.iteration + 1):
             observed = teachers.observe(batch.samples, self.rng, self.linearised, linearised, costs)
+        if on_policy and self.sampling == "global":
+            linearised = self._back_to_the_champion(student, observed, linearised)
         loss = float("nan")
         steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
         for _ in range(self.inner_iterations if self.iteration > 0 else 1):
@@ -507,6 +510,22 @@ class GPS(ResumableAlgorithm):
         }
         self.history.append({**row, "gps/costs": observed.sampled_cost.tolist()})
         record_iteration(self.logger, row, observed.sampled_cost)
+
+    def _back_to_the_champion(
+        self, student: Student, observed: Observed, acted: LinearGaussianController | None
+    ) -> LinearGaussianController | None:
+        """The student that is improved next, linearised: who acted, unless it was broken."""
+        assert self.teachers is not None
+        cost = float(observed.sampled_cost.mean())
+        if self.champion is None or cost < self.champion.cost:
+            self.champion = Champion(Snapshot.of(self.policy), cost)
+            self.teachers.change_stride(1.5)
+        elif self.champion.beats(cost, self.rollback, self.rollback_slack):
+            self.champion.policy.restore(self.policy)
+            self.teachers.change_stride(0.5)
+            observed.rolled_back[:] = True
+            return student.linearized(self.batches)[0]
+        return acted
 
     @property
     def policy_fitted(self) -> bool:

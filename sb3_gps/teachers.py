@@ -156,6 +156,7 @@ class Teachers:
         self.options = options
         self.duals: Duals = rule.initial_duals(M, T, dU)
         self.multiplier = np.ones(M)
+        self.stride = 1.0  # what it is where conditions are new
         self.step_taken = np.ones(M)  # the KL of the last step, in units of ``multiplier``
         self.eta = np.ones(M)
         self.iteration = 0  # of ``observe``
@@ -200,8 +201,13 @@ class Teachers:
     def renew(self) -> None:
         """Begin with other conditions: nothing that is coming compares with what was."""
         self.current = self.best = self.promise = self._fit = None
-        self.multiplier = np.ones_like(self.multiplier)
+        self.multiplier = np.full_like(self.multiplier, self.stride)
         self.eta = np.full_like(self.eta, self.options.min_eta)
+
+    def change_stride(self, factor: float) -> None:
+        """Let the steps of conditions that are always new be longer or shorter, up to kl_step."""
+        self.stride = float(np.clip(factor * self.stride, 0.05, 1.0))
+        self.multiplier = np.full_like(self.multiplier, self.stride)
 
     def observe(
         self,

@@ -703,3 +703,29 @@ def test_image_env_without_offers_of_its_own():
     gps = model(TimeLimit(Plain(), HORIZON), iterations=3, horizon=HORIZON).learn()
     assert gps.pose_images_used == 0
     assert all(batch.observations is not None for batch in gps.batches)
+
+
+def test_a_student_that_broke_goes_back_to_its_best():
+    """Where starts are always new: by the mean of its own trials, and with half the step."""
+    gps = model(sampling="global", iterations=4, rollback_slack=0.0).learn()
+    best = gps.champion
+    assert np.isfinite(best.cost) and gps.teachers.stride == 1.0
+    weights = {name: value.clone() for name, value in gps.policy.state_dict().items()}
+    with th.no_grad():
+        gps.policy.action_net.bias.add_(3.0)  # pushes to one side, wherever it is
+    acted, original = [], gps._back_to_the_champion
+
+    def spy(student, observed, linearised):
+        acted.append({name: v.clone() for name, v in gps.policy.state_dict().items()})
+        chosen = original(student, observed, linearised)
+        restored = gps.policy.state_dict()
+        assert all(th.equal(restored[name], best.policy.weights[name]) for name in restored)
+        assert observed.rolled_back.all() and chosen is not linearised
+        return chosen
+
+    gps._back_to_the_champion = spy
+    gps.learn(total_timesteps=STEPS, reset_num_timesteps=False)
+    assert not th.equal(acted[0]["action_net.bias"], weights["action_net.bias"])
+    assert gps.champion is best and gps.teachers.stride == 0.5
+    assert (gps.teachers.multiplier == 0.5).all()
+    assert gps.history[-1]["gps/rolled_back"] == M

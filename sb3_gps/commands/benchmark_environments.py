@@ -18,12 +18,7 @@ from sb3_gps.runs import in_own_processes, records, report_failures
 GPS_STEPS = 20_000  # of the environment, to the nearest iteration
 # Of GPS, where the student sees the state: the same for all.
 SHARED: dict[str, Any] = dict(
-    sampling="global",
-    prior="network",
-    student_batches=2,
-    trust_radius=100.0,
-    kl_step=10.0,
-    initial_std=0.1,
+    sampling="global", prior="network", trust_radius=100.0, initial_std=0.1, min_action_std=0.02
 )
 # What differs is the number of conditions; the task of ours has its defaults.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -32,7 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "Pusher-v5": dict(SHARED, conditions=20),
     "InvertedPendulum-v5": dict(SHARED, conditions=20),
     "InvertedDoublePendulum-v5": dict(SHARED, conditions=40),
-    "Swimmer-v5": dict(SHARED, conditions=2),
+    "Swimmer-v5": dict(SHARED, conditions=4),
     "GPS/PegInsertion-v0": {},
 }
 

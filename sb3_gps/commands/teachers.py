@@ -38,6 +38,8 @@ def run_teachers(
 
     env = make_vec_env(env_id, n_envs=conditions, env_kwargs={"num_conditions": conditions})
     task = describe_task(env, state=None, cost=None, conditions=conditions, horizon=None, seed=seed)
+    if task.cost is None:
+        raise ValueError(f"{env_id} has no cost, and teachers alone do not learn one; use `train`")
     rng = np.random.default_rng(seed)
     teachers = Teachers(first_controller(task), task.cost, BADMM(), TeacherOptions(prior=prior))
 
