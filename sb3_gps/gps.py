@@ -30,7 +30,6 @@ from sb3_gps.augmentation import Augmentation
 from sb3_gps.autodiff import CostFunction
 from sb3_gps.core.types import LinearGaussianController
 from sb3_gps.environment import (
-    ObservationState,
     State,
     Task,
     check_spaces,
@@ -582,8 +581,7 @@ class GPS(ResumableAlgorithm):
         """The policy, or the small network of the full state that stands in for it at first."""
         options = pick(StudentOptions, vars(self))
         if not blind:
-            sees_state = task.read_state == ObservationState()
-            return Student(self.policy, read_observations, options, sees_state)
+            return Student(self.policy, read_observations, options)
         if self.state_policy is None:
             dX = task.initial_states.shape[1]
             space = spaces.Box(-np.inf, np.inf, (dX,), np.float32)

@@ -34,12 +34,8 @@ from sb3_gps.supervised import (
     fit_student,
     pooled_covariance,
     student_actions,
-    student_jacobian,
 )
 from sb3_gps.teachers import Teachers
-
-# About each state, in deviations of all; and how many draws there.
-SPREAD, DRAWS = 0.3, 16
 
 
 @dataclass
@@ -202,15 +198,11 @@ class StudentOptions:
 
 @dataclass(frozen=True)
 class Student:
-    """A network of the run, what it reads of a batch, and how it learns.
-
-    :param sees_state: whether what it reads is the teachers' state itself
-    """
+    """A network of the run, what it reads of a batch, and how it learns."""
 
     policy: GPSPolicy
     read: Callable[[Batch], Observation | None]
     options: StudentOptions
-    sees_state: bool = False
 
     def visible(self, batches: list[Batch]) -> list[Batch]:
         """The newest batches that it is trained on."""
@@ -227,30 +219,11 @@ class Student:
         opts = self.options
         covariance = self.policy.action_covariance.double().cpu().numpy()
         batches = self.visible(batches)
-        if self.sees_state:
-            return self._tangent(batches[-1], covariance)
         actions = [self.actions(b) for b in batches]
         pi = linearized_student(
             batches, actions, covariance, opts.prior_window, opts.prior_strength, opts.ridge
         )
         return pi, actions[-1]
-
-    def _tangent(
-        self, batch: Batch, covariance: np.ndarray
-    ) -> tuple[LinearGaussianController, np.ndarray]:
-        """``linearized`` by its own derivatives with respect to the state, without a regression.
-
-        They are means about each state: at a point, those of ReLUs are noise.
-        """
-        X, actions = batch.samples.X, self.actions(batch)
-        M, _, T, dX = X.shape
-        rng = np.random.default_rng(0)  # the same perturbations, so that only the policy matters
-        near = SPREAD * X.reshape(-1, dX).std(axis=0) * rng.standard_normal((DRAWS, *X.shape))
-        slopes = student_jacobian(self.policy, (X + near).reshape(-1, dX))
-        K = slopes.reshape(DRAWS, *X.shape[:3], -1, dX).mean(axis=0)
-        k = actions - np.einsum("mntux,mntx->mntu", K, X)
-        C = np.broadcast_to(covariance, (M, T, *covariance.shape)).copy()
-        return LinearGaussianController(K.mean(axis=1), k.mean(axis=1), C), actions
 
     def approach(
         self, teachers: Teachers, batches: list[Batch], **fitting: Any

@@ -25,16 +25,6 @@ Augment = Callable[[th.Tensor, th.Generator], th.Tensor]
 Progress = Callable[[int, int], None]  # steps done, steps in all
 
 
-def student_jacobian(policy: GPSPolicy, states: np.ndarray) -> np.ndarray:
-    """Derivatives of the mean actions (n, dU, dX) where it sees the states (n, dX) themselves."""
-    x = th.from_numpy(states.astype(np.float32)).requires_grad_()
-    mean = policy.action_mean(_extract(policy, x))
-    rows = [
-        th.autograd.grad(mean[:, i].sum(), x, retain_graph=True)[0] for i in range(mean.shape[1])
-    ]
-    return th.stack(rows, dim=1).double().numpy()
-
-
 @dataclass(frozen=True)
 class FitResult:
     """How well the student follows its targets on the training data, and the time that it took."""

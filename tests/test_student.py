@@ -9,20 +9,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch as th
-from gymnasium import spaces
 
 from sb3_gps.core.badmm import BADMM
 from sb3_gps.core.mirror_descent import MirrorDescent
 from sb3_gps.core.types import Gaussian, LinearGaussianController, Trajectories
-from sb3_gps.policies import MlpPolicy
 from sb3_gps.student import (
     Batch,
     Student,
     StudentOptions,
     flatten,
     linearized_student,
-    read_observations,
     read_state,
     student_targets,
     trust,
@@ -154,48 +150,3 @@ def test_pickled_images_are_small(rng):
     observations = images(rng)
     size = len(pickle.dumps(Batch(batch(rng).samples, observations)))
     assert size < 0.5 * observations["image"].nbytes
-
-
-def test_where_it_sees_the_state_its_tangent_is_its_own(rng, monkeypatch):
-    """Against finite differences of the float32 network; means over the samples."""
-    monkeypatch.setattr("sb3_gps.student.SPREAD", 0.0)
-    space = spaces.Box(-np.inf, np.inf, (DX,), np.float32)
-    policy = MlpPolicy(space, spaces.Box(-1, 1, (DU,)), lambda _: 1e-3, activation_fn=th.nn.Tanh)
-    with th.no_grad():
-        for parameter in policy.parameters():
-            parameter.add_(0.3 * th.from_numpy(rng.normal(size=parameter.shape)).float())
-    student = Student(policy, read_observations, StudentOptions(), sees_state=True)
-    seen = batch(rng)
-    pi, actions = student.linearized([batch(rng), seen])
-    np.testing.assert_array_equal(actions, student.actions(seen))
-    X, h = seen.samples.X, 1e-2
-    slope = np.empty((M, N, T, DU, DX))
-    for i in range(DX):
-        d = np.zeros(DX)
-        d[i] = h
-        up, down = (
-            student.actions(Batch(seen.samples, (X + s * d).astype(np.float32))) for s in (1, -1)
-        )
-        slope[..., i] = (up - down) / (2 * h)
-    np.testing.assert_allclose(pi.K, slope.mean(axis=1), atol=2e-3)
-    k = (actions - np.einsum("mntux,mntx->mntu", slope, X)).mean(axis=1)
-    np.testing.assert_allclose(pi.k, k, atol=1e-2)
-    np.testing.assert_array_equal(pi.C[1, 2], policy.action_covariance.numpy())
-
-
-def test_the_tangent_of_kinks_is_a_mean_about_the_state(rng):
-    """A ReLU is 0 or 1 at a point; about a point of its kink, a regression would find a half."""
-    space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
-    policy = MlpPolicy(space, spaces.Box(-1, 1, (1,)), lambda _: 1e-3, net_arch=[])
-    weights = th.nn.Sequential(th.nn.Linear(1, 1), th.nn.ReLU())
-    th.nn.init.ones_(weights[0].weight)
-    th.nn.init.zeros_(weights[0].bias)
-    policy.mlp_extractor.policy_net = weights
-    policy.action_net = th.nn.Identity()
-    X = rng.normal(size=(200, 1, 2, 1))
-    X[:100, :, 0] = 1e-3 * rng.normal(size=(100, 1, 1))
-    seen = Batch(Trajectories(X, np.zeros((200, 1, 2, 1))), X.astype(np.float32))
-    student = Student(policy, read_observations, StudentOptions(), sees_state=True)
-    K = student.linearized([seen])[0].K
-    assert abs(K[:100, 0].mean() - 0.5) < 0.05
-    assert K[X[:, 0, :, 0] > 1.0].min() > 0.9 and K[X[:, 0, :, 0] < -1.0].max() < 0.1
