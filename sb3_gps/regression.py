@@ -21,7 +21,7 @@ from sb3_gps.supervised import batches, schedule
 
 HIDDEN = 64
 STEPS, BATCH, RATE, DECAY = 800, 256, 3e-3, 1e-4
-POINTS = 40
+POINTS = 40  # observations that a logistic regression counts as
 RIDGE = 1e-3  # of the quadratic's coefficients, relative to the number of points
 
 
@@ -116,8 +116,9 @@ class SmoothRegression(nn.Module):
 class LogisticRegression(nn.Module):
     """The log-odds of a binary event as a quadratic of the input, float64.
 
-    A normal prior on the standardised coefficients keeps them finite where the two classes can be
-    told apart, and the slope between them gentle.
+    Both classes weigh alike, and together as few observations, against a normal prior on the
+    standardised coefficients: the slope between them is to be gentle, and to reach into both, where
+    they can be told apart. As a probability it is not calibrated.
 
     :param dX: size of the input
     """
@@ -153,15 +154,18 @@ class LogisticRegression(nn.Module):
         self.std.copy_(_spread(inputs))
         features = self._features(inputs)
         weights = th.zeros_like(self.coefficients).requires_grad_()
-        share = th.where(wanted > 0, 0.5 / wanted.mean(), 0.5 / (1.0 - wanted.mean()))
-        share = POINTS / len(share) * share
+        share = (
+            POINTS / len(wanted) * th.where(event, 0.5 / wanted.mean(), 0.5 / (1 - wanted.mean()))
+        )
         optimizer = th.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 
         def loss() -> th.Tensor:
             optimizer.zero_grad()
             odds = features @ weights
-            missed = nn.functional.binary_cross_entropy_with_logits(odds, wanted, share)
-            value = missed * len(share) + 0.5 * weights[1:].square().sum()  # the constant is free
+            missed = nn.functional.binary_cross_entropy_with_logits(
+                odds, wanted, share, reduction="sum"
+            )
+            value = missed + 0.5 * weights[1:].square().sum()  # the constant is free
             value.backward()
             return value
 
