@@ -154,9 +154,8 @@ class LogisticRegression(nn.Module):
         self.std.copy_(_spread(inputs))
         features = self._features(inputs)
         weights = th.zeros_like(self.coefficients).requires_grad_()
-        share = (
-            POINTS / len(wanted) * th.where(event, 0.5 / wanted.mean(), 0.5 / (1 - wanted.mean()))
-        )
+        # (n,), half of all for each class
+        share = 0.5 * POINTS * (wanted / wanted.sum() + (1.0 - wanted) / (1.0 - wanted).sum())
         optimizer = th.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 
         def loss() -> th.Tensor:
