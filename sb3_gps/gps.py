@@ -28,6 +28,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 
 from sb3_gps.augmentation import Augmentation
 from sb3_gps.autodiff import CostFunction
+from sb3_gps.core.step_size import broke
 from sb3_gps.core.types import LinearGaussianController
 from sb3_gps.environment import (
     State,
@@ -519,7 +520,7 @@ class GPS(ResumableAlgorithm):
         if self.champion is None or cost < self.champion.cost:
             self.champion = Champion(Snapshot.of(self.policy), cost)
             self.teachers.change_stride(1.5)
-        elif self.champion.beats(cost, self.rollback, self.rollback_slack):
+        elif broke(cost, self.champion.cost, self.rollback, self.rollback_slack):
             self.champion.policy.restore(self.policy)
             self.teachers.change_stride(0.5)
             observed.rolled_back[:] = True

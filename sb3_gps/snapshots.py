@@ -74,15 +74,6 @@ class Champion:
     policy: Snapshot
     cost: float  # mean of its trials
 
-    def beats(self, cost: float, rollback: float, slack: float) -> bool:
-        """Whether a later student is so much worse that it was broken, by the teachers' rule.
-
-        :param cost: mean of the later student's trials
-        :param rollback: share of the best cost by which it may be worse
-        :param slack: the same in units of cost
-        """
-        return cost > self.cost + rollback * abs(self.cost) + slack
-
 
 def digest(policy: GPSPolicy) -> str:
     """Of all weights, equal where they are equal to the last bit."""

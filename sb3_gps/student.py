@@ -23,7 +23,6 @@ from sb3_gps.core.types import (
     LinearGaussianController,
     StudentTargets,
     Trajectories,
-    hold,
 )
 from sb3_gps.features import StandardisedExtractor, input_statistics
 from sb3_gps.policies import GPSPolicy
@@ -247,7 +246,7 @@ class Student:
         """The batches with what the teachers say now, who will have other conditions next."""
         assert teachers.fit is not None
         p, fit = teachers.controller, teachers.fit
-        z = hold(closed_loop(fit, p), p.k.shape[1])
+        z = closed_loop(fit, p)
         radius = self.options.trust_radius
         return [
             b
@@ -295,7 +294,7 @@ class Student:
         """
         opts = self.options
         batches = self.visible(batches)
-        z = hold(closed_loop(teacher, teacher.controller), teacher.controller.k.shape[1])
+        z = closed_loop(teacher, teacher.controller)
         targets = student_targets(
             teachers.rule, batches, teacher.controller, teachers.duals, z, opts.trust_radius
         )

@@ -22,7 +22,7 @@ from sb3_gps.core.improvement import Fit, Improvement, LQRStep, closed_loop
 from sb3_gps.core.initial import double_integrator_gains, pd_controller, random_controller
 from sb3_gps.core.lqr import LQRResult, entropy, kl_divergence
 from sb3_gps.core.mirror_descent import MirrorDescent
-from sb3_gps.core.step_size import adapt_step
+from sb3_gps.core.step_size import adapt_step, broke
 from sb3_gps.core.types import (
     Gaussian,
     LinearGaussianController,
@@ -195,14 +195,14 @@ class Teachers:
     @property
     def epsilon(self) -> np.ndarray:
         """The bound on the KL of each condition's next step, nats in a trajectory, (M,)."""
-        steps = self.controller.k.shape[1] if self.fit is None else self.fit.lived
+        steps = self.controller.k.shape[1] if self.fit is None else self.fit.samples.lived
         return self.options.kl_step * steps * self.multiplier
 
     def renew(self) -> None:
         """Begin with other conditions: nothing that is coming compares with what was."""
         self.current = self.best = self.promise = self._fit = None
-        self.multiplier = np.full_like(self.multiplier, self.stride)
-        self.eta = np.full_like(self.eta, self.options.min_eta)
+        self.change_stride(1.0)
+        self.eta = np.ones_like(self.eta)
 
     def change_stride(self, factor: float) -> None:
         """Let the steps of conditions that are always new be longer or shorter, up to kl_step."""
@@ -251,8 +251,7 @@ class Teachers:
                 actual = self.promise.sampled - sampled
             else:
                 actual = self.promise.start - self.cost_of(student, fit, rng)[0]
-            limit = self.best.sampled_cost + opts.rollback * np.abs(self.best.sampled_cost)
-            worse = sampled > limit + opts.rollback_slack
+            worse = broke(sampled, self.best.sampled_cost, opts.rollback, opts.rollback_slack)
             # Near convergence min_eta limits the step, far below epsilon: a condition that broke
             # took the same step again and again while only epsilon shrank.
             step = np.minimum(self.multiplier, self.step_taken)
@@ -277,7 +276,7 @@ class Teachers:
         T, L = self.controller.k.shape[1], self.fit.planned
         fit = self.fit.first(L)
         if student is not None:
-            student = first_steps(after_its_end(student, fit.lived), L)
+            student = first_steps(after_its_end(student, fit.samples.lived), L)
         problem = self.rule.teacher_problem(
             fit.cost, first_steps(self.duals, L), student, fit.controller
         )
@@ -308,7 +307,7 @@ class Teachers:
         :param student: linearised
         """
         assert self.fit is not None
-        z = hold(closed_loop(self.fit, self.controller), X.shape[2])
+        z = closed_loop(self.fit, self.controller)
         kl = kl_divergence(self.controller, student, z)
         self.duals = self.rule.update_duals(self.duals, X, actions, self.controller, kl)
 
@@ -320,7 +319,7 @@ class Teachers:
         :return: the cost (M,), and whether the states' deviations stay below
             ``max_marginal_std`` (M,): above it they are clipped
         """
-        z = closed_loop(fit, controller)
+        z = first_steps(closed_loop(fit, controller), fit.planned)
         dX, limit = controller.K.shape[-1], self.options.max_marginal_std
         variances = np.diagonal(z.cov, axis1=-2, axis2=-1)[..., :dX]
         stable = variances.max(axis=(1, 2)) <= limit**2
@@ -349,15 +348,14 @@ class Teachers:
     def _fit_to(self, evidence: Evidence, executed: Executed) -> Fit:
         """Of all conditions at once, always: only then are the models made again bit by bit."""
         samples = evidence.recent[-1]
-        lived = samples.length.max(axis=1)
         dynamics = self.options.dynamics_model().local(evidence.recent, evidence.learned)
         return Fit(
             controller=executed.controller,
             samples=samples,
             # After an early end there is nothing to see, and where it rests, models are of little
             # use: it had fallen.
-            dynamics=after_its_end(dynamics, lived - 1),
-            cost=after_its_end(expand_cost(self.cost, samples), lived),
+            dynamics=after_its_end(dynamics, samples.lived),
+            cost=after_its_end(expand_cost(self.cost, samples), samples.lived),
             initial_state=initial_state(samples),
             sampled_cost=executed.sampled_cost,
         )

@@ -23,6 +23,7 @@ from sb3_gps.core.types import (
     Record,
     Trajectories,
     first_steps,
+    hold,
     map_arrays,
 )
 
@@ -48,13 +49,8 @@ class Fit(Record):
         last steps. But models of a system that fell after six of a thousand steps overflow long
         before the last.
         """
-        T, longest = self.samples.X.shape[2], int(self.lived.max())
+        T, longest = self.samples.X.shape[2], int(self.samples.lived.max())
         return min(T, 2 * longest + 10)
-
-    @property
-    def lived(self) -> np.ndarray:
-        """Steps of the longest episode of each condition, (M,)."""
-        return self.samples.length.max(axis=1)
 
     def first(self, steps: int) -> Fit:
         """The models over the first steps of time; the samples stay whole."""
@@ -67,14 +63,15 @@ class Fit(Record):
 
 
 def closed_loop(fit: Fit, controller: LinearGaussianController) -> Gaussian:
-    """p(z_t) of a controller under the models of a fit, over the steps that are planned.
+    """p(z_t) of a controller under the models of a fit; after the plan, as at its last step.
 
     Hundreds of steps of an unstable loop overflow: where they would, they stay at ``FAR``.
     """
-    cut = fit.first(fit.planned)
+    dynamics = first_steps(fit.dynamics, fit.planned - 1)
     with np.errstate(over="ignore", invalid="ignore"):
-        z = marginals(cut.dynamics, first_steps(controller, fit.planned), fit.initial_state)
-    return map_arrays(lambda array: np.clip(np.nan_to_num(array, nan=FAR), -FAR, FAR), z)
+        z = marginals(dynamics, first_steps(controller, fit.planned), fit.initial_state)
+    z = map_arrays(lambda array: np.clip(np.nan_to_num(array, nan=FAR), -FAR, FAR), z)
+    return hold(z, controller.k.shape[1])
 
 
 class Improvement(Protocol):
@@ -112,5 +109,5 @@ class LQRStep:
             problem.entropy_weight,
             eta=eta,
             min_eta=self.min_eta,
-            length=fit.lived,
+            length=fit.samples.lived,
         )

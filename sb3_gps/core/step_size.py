@@ -14,6 +14,17 @@ from __future__ import annotations
 import numpy as np
 
 
+def broke(
+    cost: np.ndarray | float, best: np.ndarray | float, rollback: float, slack: float
+) -> np.ndarray:
+    """Whether a cost is so much above the best so far that the last step is to be undone.
+
+    :param rollback: share of the best cost by which it may be worse
+    :param slack: the same in units of cost, for costs near zero
+    """
+    return np.asarray(cost > best + rollback * np.abs(best) + slack)
+
+
 def adapt_step(
     multiplier: np.ndarray,
     predicted: np.ndarray,

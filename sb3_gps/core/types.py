@@ -123,6 +123,11 @@ class Trajectories(Record):
         return np.concatenate([self.X, self.U], axis=-1)
 
     @property
+    def lived(self) -> np.ndarray:
+        """Steps of the longest episode of each condition, (M,)."""
+        return self.length.max(axis=1)
+
+    @property
     def running(self) -> np.ndarray:
         """Whether the episode had not ended yet, (M, N, T) bool."""
         return np.arange(self.X.shape[-2]) < self.length[..., None]
