@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
@@ -353,7 +354,9 @@ class GPS(ResumableAlgorithm):
         callback.on_training_start({**scope, "self": self}, globals())
         try:
             with one_blas_thread():
-                self._run(task, None if total_timesteps else iterations, log_interval, scope)
+                self._run(
+                    task, None if total_timesteps is not None else iterations, log_interval, scope
+                )
         except StopTraining:
             pass
         finally:
@@ -373,17 +376,15 @@ class GPS(ResumableAlgorithm):
         self.unfinished = None
         if self.iteration == 0:
             self._pretrain(task, scope["progress"])
-        done, steps = 0, 0
-        while done == 0 or (
-            done < iterations
-            if iterations is not None
-            else self.num_timesteps + steps / 2 <= scope["total_timesteps"]
-        ):
+        for done in count(1):
             before = self.num_timesteps
             self._iterate(task, scope)
-            done, steps = done + 1, self.num_timesteps - before
             if log_interval and self.iteration % log_interval == 0:
                 self.dump_logs()
+            half = (self.num_timesteps - before) / 2
+            enough = self.num_timesteps + half > scope["total_timesteps"]
+            if enough if iterations is None else done >= iterations:
+                break
         last = (self.last_head_steps, self.last_end_to_end_steps)
         student = self._student(task, blind=False)
         if any(last) and student.visible(self.batches):

@@ -58,7 +58,7 @@ def test_gps_is_evaluated_after_each_iteration():
     steps, returns = np.transpose(curve)
     # The first iteration fits no policy; the last fit is one more point.
     assert steps.tolist() == [120, 180, 240] and seconds > 0
-    assert returns[-1] > returns[0] - 5.0
+    assert returns[-1] > returns[0]
     again, _ = run_gps(ENV, 0, 240, options, 2)
     assert again == curve
 

@@ -230,7 +230,7 @@ def test_total_timesteps_are_those_that_were_lived():
 
     gps._iterate = spy
     gps.learn(total_timesteps=3 * STEPS)
-    assert gps.iteration >= 3 and 2.5 * STEPS < gps.num_timesteps < 3.5 * STEPS
+    assert gps.iteration > 3 and 2.5 * STEPS < gps.num_timesteps < 3.5 * STEPS
     assert min(remaining) >= 0.0
 
 
@@ -538,12 +538,7 @@ def test_a_saved_model_is_no_larger_than_what_it_must_keep(env, tmp_path):
     controllers = [teachers.controller, teachers.current.controller, teachers.best.controller]
     dU, dX = teachers.controller.K.shape[-2:]
     one = 6 * T * (dU * dX + dU + dU * (dU + 1) // 2) * 8  # K, k, and C once a pair
-    kept = (
-        sum(samples.values())
-        + 4 * 3 * sum(p.numel() for p in gps.policy.parameters())
-        + len(controllers) * one
-        + teachers.duals.lam.nbytes
-    )
+    kept = sum(samples.values()) + len(controllers) * one + teachers.duals.lam.nbytes
     for batch in gps.batches:
         parts = batch.observations
         parts = list(parts.values()) if isinstance(parts, dict) else [parts]

@@ -134,7 +134,6 @@ def test_rewards_that_are_all_alike_have_a_scale(rng):
 
 
 def test_odds_of_what_can_be_told_apart_stay_finite(rng):
-
     x = rng.normal(size=(400, DX))
     event = np.square(x[:, 0]) + 0.5 * x[:, 1] > 1.5
     odds = LogisticRegression(DX)
