@@ -1,5 +1,7 @@
 """On from GPS with PPO, which asks for no teachers: the weights go over as they are.
 
+It shows the way; with these options PPO has not been seen to gain on GPS.
+
 python examples/finetune_with_ppo.py
 """
 

@@ -25,7 +25,37 @@ POINTS = 40  # observations that a logistic regression counts as
 RIDGE = 1e-3  # of the quadratic's coefficients, relative to the number of points
 
 
-class SmoothRegression(nn.Module):
+class Quadratic(nn.Module):
+    """Standardised inputs, and the features [z; vech(z z')] of them, float64.
+
+    :param dZ: size of the input
+    """
+
+    mean: th.Tensor  # (dZ,) of the inputs
+    std: th.Tensor  # (dZ,)
+
+    def __init__(self, dZ: int) -> None:
+        super().__init__()
+        self.rows, self.columns = th.triu_indices(dZ, dZ)
+        self.size = dZ + len(self.rows)  # number of features
+        self.register_buffer("mean", th.zeros(dZ, dtype=th.float64))
+        self.register_buffer("std", th.ones(dZ, dtype=th.float64))
+
+    def standardise_by(self, inputs: th.Tensor) -> None:
+        """Take mean and deviation from (n, dZ)."""
+        self.mean.copy_(inputs.mean(dim=0))
+        self.std.copy_(_spread(inputs))
+
+    def standardised(self, z: th.Tensor) -> th.Tensor:
+        """(B, dZ)."""
+        return (z - self.mean) / self.std
+
+    def features(self, standard: th.Tensor) -> th.Tensor:
+        """(B, size) of standardised inputs."""
+        return th.cat([standard, standard[:, self.rows] * standard[:, self.columns]], dim=1)
+
+
+class SmoothRegression(Quadratic):
     """y_hat(z), float64.
 
     :param dZ: size of the input
@@ -33,22 +63,17 @@ class SmoothRegression(nn.Module):
     :param rng: draws the first weights
     """
 
-    mean: th.Tensor  # (dZ,) of the inputs
-    std: th.Tensor  # (dZ,)
     centre: th.Tensor  # (dY,) of the outputs
     scale: th.Tensor  # (dY,)
     offset: th.Tensor  # (features,)
     coefficients: th.Tensor  # (features, dY)
 
     def __init__(self, dZ: int, dY: int, rng: np.random.Generator) -> None:
-        super().__init__()
-        self.rows, self.columns = th.triu_indices(dZ, dZ)
-        features = dZ + len(self.rows)
-        shapes = {"mean": dZ, "std": dZ, "centre": dY, "scale": dY, "offset": features}
-        for name, size in shapes.items():
-            value = 1.0 if name in ("std", "scale") else 0.0
-            self.register_buffer(name, th.full((size,), value, dtype=th.float64))
-        self.register_buffer("coefficients", th.zeros(features, dY, dtype=th.float64))
+        super().__init__(dZ)
+        self.register_buffer("centre", th.zeros(dY, dtype=th.float64))
+        self.register_buffer("scale", th.ones(dY, dtype=th.float64))
+        self.register_buffer("offset", th.zeros(self.size, dtype=th.float64))
+        self.register_buffer("coefficients", th.zeros(self.size, dY, dtype=th.float64))
         layers: list[nn.Module] = []
         for i, o in ((dZ, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, dY)):
             layer = nn.Linear(i, o, dtype=th.float64)
@@ -60,12 +85,9 @@ class SmoothRegression(nn.Module):
 
     def forward(self, z: th.Tensor) -> th.Tensor:
         """(B, dZ) -> (B, dY)."""
-        z = (z - self.mean) / self.std
-        quadratic = (self._features(z) - self.offset) @ self.coefficients
+        z = self.standardised(z)
+        quadratic = (self.features(z) - self.offset) @ self.coefficients
         return self.centre + self.scale * (quadratic + self.network(z))
-
-    def _features(self, z: th.Tensor) -> th.Tensor:
-        return th.cat([z, z[:, self.rows] * z[:, self.columns]], dim=1)
 
     def predict(self, z: np.ndarray) -> np.ndarray:
         """y_hat, (..., dY) of (..., dZ)."""
@@ -88,13 +110,12 @@ class SmoothRegression(nn.Module):
         :param y: (n, dY)
         """
         inputs, outputs = th.from_numpy(z), th.from_numpy(y)
-        self.mean.copy_(inputs.mean(dim=0))
-        self.std.copy_(_spread(inputs))
+        self.standardise_by(inputs)
         self.centre.copy_(outputs.mean(dim=0))
         self.scale.copy_(_spread(outputs))
-        standard = (inputs - self.mean) / self.std
+        standard = self.standardised(inputs)
         target = (outputs - self.centre) / self.scale
-        features = self._features(standard)
+        features = self.features(standard)
         self.offset.copy_(features.mean(dim=0))
         features = features - self.offset
         ridge = RIDGE * len(z) * th.eye(features.shape[1], dtype=th.float64)
@@ -113,7 +134,7 @@ class SmoothRegression(nn.Module):
         self.zero_grad(set_to_none=True)
 
 
-class LogisticRegression(nn.Module):
+class LogisticRegression(Quadratic):
     """The log-odds of a binary event as a quadratic of the input, float64.
 
     Both classes weigh alike, and together as few observations, against a normal prior on the
@@ -123,26 +144,19 @@ class LogisticRegression(nn.Module):
     :param dX: size of the input
     """
 
-    mean: th.Tensor  # (dX,)
-    std: th.Tensor  # (dX,)
     coefficients: th.Tensor  # (1 + features,), the constant first
 
     def __init__(self, dX: int) -> None:
-        super().__init__()
-        self.rows, self.columns = th.triu_indices(dX, dX)
-        self.register_buffer("mean", th.zeros(dX, dtype=th.float64))
-        self.register_buffer("std", th.ones(dX, dtype=th.float64))
-        features = 1 + dX + len(self.rows)
-        self.register_buffer("coefficients", th.zeros(features, dtype=th.float64))
+        super().__init__(dX)
+        self.register_buffer("coefficients", th.zeros(1 + self.size, dtype=th.float64))
 
     def forward(self, x: th.Tensor) -> th.Tensor:
         """(B, dX) -> (B,)."""
-        return self._features(x) @ self.coefficients
+        return self._odds(self.features(self.standardised(x)), self.coefficients)
 
-    def _features(self, x: th.Tensor) -> th.Tensor:
-        x = (x - self.mean) / self.std
-        products = x[:, self.rows] * x[:, self.columns]
-        return th.cat([th.ones_like(x[:, :1]), x, products], dim=1)
+    @staticmethod
+    def _odds(features: th.Tensor, weights: th.Tensor) -> th.Tensor:
+        return weights[0] + features @ weights[1:]
 
     def fit(self, x: np.ndarray, event: np.ndarray) -> None:
         """
@@ -150,9 +164,8 @@ class LogisticRegression(nn.Module):
         :param event: (n,) bool
         """
         inputs, wanted = th.from_numpy(x), th.from_numpy(event.astype(np.float64))
-        self.mean.copy_(inputs.mean(dim=0))
-        self.std.copy_(_spread(inputs))
-        features = self._features(inputs)
+        self.standardise_by(inputs)
+        features = self.features(self.standardised(inputs))
         weights = th.zeros_like(self.coefficients).requires_grad_()
         # (n,), half of all for each class
         share = 0.5 * POINTS * (wanted / wanted.sum() + (1.0 - wanted) / (1.0 - wanted).sum())
@@ -160,7 +173,7 @@ class LogisticRegression(nn.Module):
 
         def loss() -> th.Tensor:
             optimizer.zero_grad()
-            odds = features @ weights
+            odds = self._odds(features, weights)
             missed = nn.functional.binary_cross_entropy_with_logits(
                 odds, wanted, share, reduction="sum"
             )

@@ -144,7 +144,7 @@ def test_odds_of_what_can_be_told_apart_stay_finite(rng):
     assert np.abs(said).max() < 100.0
     # It is the maximum of the penalised likelihood, both classes alike.
     weights = odds.coefficients.clone().requires_grad_()
-    logits = odds._features(th.from_numpy(x)) @ weights
+    logits = weights[0] + odds.features(odds.standardised(th.from_numpy(x))) @ weights[1:]
     missed = th.nn.functional.softplus(th.from_numpy(np.where(event, -1.0, 1.0)) * logits)
     alike = missed[event].mean() + missed[~event].mean()
     (0.5 * POINTS * alike + 0.5 * weights[1:].square().sum()).backward()
