@@ -78,17 +78,20 @@ def test_teachers_need_no_trial_for_their_dynamics():
     assert errors["mujoco"] < 0.5 * errors["fitted"]
 
 
-def test_episodes_that_end_keep_their_last_dynamics():
+def test_after_its_end_an_episode_has_the_dynamics_of_its_middle():
     env = SimulatorState(gym.make("InvertedPendulum-v5"))
     gps = GPS("MlpPolicy", env, dynamics="mujoco", conditions=3, iterations=2, seed=0, horizon=1000)
     gps.learn()
     lengths = gps.batches[0].samples.length
     assert lengths.max() < 1000
-    dynamics = gps.teachers.fit.dynamics
+    dynamics, samples = gps.teachers.fit.dynamics, gps.teachers.fit.samples
     for m in range(3):
-        last = gps.teachers.fit.samples.length[m, 0] - 1
-        assert (dynamics.F[m, last:] == dynamics.F[m, last]).all()
-        assert (dynamics.f[m, last:] == dynamics.f[m, last]).all()
+        end = samples.length[m, 0]
+        # Those of every step that was lived are the simulator's own there, the last one's too.
+        np.testing.assert_array_equal(dynamics.F[m, :end], samples.jacobian[m, 0, :end])
+        assert (dynamics.F[m, end:] == dynamics.F[m, end // 2]).all()
+        assert (dynamics.f[m, end:] == dynamics.f[m, end // 2]).all()
+        assert (dynamics.F[m, end - 1] != dynamics.F[m, end // 2]).any()
 
 
 @pytest.mark.parametrize(
