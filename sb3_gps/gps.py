@@ -329,7 +329,7 @@ class GPS(ResumableAlgorithm):
         :param log_interval: iterations between two dumps of the log
         :param tb_log_name: name of the run in TensorBoard
         :param reset_num_timesteps: whether to count steps from zero
-        :param progress_bar: show trials and phases (needs rich)
+        :param progress_bar: show steps and phases (needs rich)
         :return: self
         """
         task = self.task
@@ -349,14 +349,13 @@ class GPS(ResumableAlgorithm):
         )
         self._set_up_teachers(task, iterations)
         self._update_current_progress_remaining(self.num_timesteps, total)
-        progress = RunProgress(iterations * trials, progress_bar)
+        progress = RunProgress(total - self.num_timesteps, progress_bar, "steps")
         scope = {"total_timesteps": total, "callback": callback, "progress": progress}
         callback.on_training_start({**scope, "self": self}, globals())
         try:
             with one_blas_thread():
-                self._run(
-                    task, None if total_timesteps is not None else iterations, log_interval, scope
-                )
+                wanted = iterations if total_timesteps is None else None
+                self._run(task, wanted, log_interval, scope)
         except StopTraining:
             pass
         finally:
@@ -554,7 +553,7 @@ class GPS(ResumableAlgorithm):
             dones = locals_["dones"][real]
             self._update_info_buffer([locals_["infos"][i] for i in real], dones)
             self._update_current_progress_remaining(self.num_timesteps, scope["total_timesteps"])
-            scope["progress"].advance(int(dones.sum()))
+            scope["progress"].advance(self.env.num_envs)
             scope["callback"].update_locals({**locals_, **scope})
             return bool(scope["callback"].on_step())
 

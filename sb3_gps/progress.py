@@ -1,4 +1,4 @@
-"""One progress bar for work of several kinds: trials, network steps, images."""
+"""One progress bar for work of several kinds: steps, network steps, images, episodes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 class RunProgress:
     """A rich bar for the run and one for the phase at hand; silent when disabled.
 
-    :param total: trials of the whole run
+    :param total: of what is counted, in the whole run
     :param enabled: False shows nothing
     :param label: what is counted
     """
 
-    def __init__(self, total: int, enabled: bool, label: str = "trials") -> None:
+    def __init__(self, total: int, enabled: bool, label: str) -> None:
         self._bar: Any = None
         if not enabled:
             return
@@ -42,10 +42,10 @@ class RunProgress:
         self._bar.start()
         self._run = self._bar.add_task(label, total=total)
 
-    def advance(self, trials: int) -> None:
-        """Count finished trials."""
+    def advance(self, count: int) -> None:
+        """Count on."""
         if self._bar is not None:
-            self._bar.advance(self._run, trials)
+            self._bar.advance(self._run, count)
 
     @contextmanager
     def phase(self, description: str, total: int) -> Iterator[Callable[[int, int], None]]:
