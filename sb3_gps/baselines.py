@@ -121,13 +121,14 @@ def run_sb3(
     steps: int,
     episodes: int,
     folder: Path,
-    progress: Callable[[int, int], None] | None = None,
+    on_evaluation: Callable[[list[tuple[int, float]], float], None] | None = None,
 ) -> tuple[list[tuple[int, float]], float]:
     """Train PPO or SAC, going on from ``folder`` where an earlier run stopped.
 
     :param steps: of the environment, in all
     :param episodes: of an evaluation
     :param folder: of what a run needs to go on; its files are those of the last evaluation
+    :param on_evaluation: called with what is returned, as far as it is known
     :return: (steps, return) every ``CHUNK`` steps, and the seconds without evaluation
     """
     options = options_of(algorithm, env_id)
@@ -167,6 +168,6 @@ def run_sb3(
         if isinstance(env, VecNormalize):
             rewrite(folder / "normalize.pkl", lambda path: env.save(str(path)))
         rewrite(saved, model.save)
-        if progress is not None:
-            progress(model.num_timesteps, steps)
+        if on_evaluation is not None:
+            on_evaluation(curve, seconds)
     return curve, seconds

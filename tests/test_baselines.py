@@ -13,6 +13,7 @@ from toy_envs import QUICK
 from sb3_gps import baselines
 from sb3_gps.baselines import mean_return, options_of, run_gps, run_sb3
 from sb3_gps.commands import benchmark_environments as command
+from sb3_gps.runs import records
 
 ENV = "Toy/PointMass-v0"
 
@@ -31,8 +32,8 @@ def test_a_run_goes_on_where_it_stopped(algorithm, small, tmp_path):
     seen = []
     folder = tmp_path / "run"
 
-    def stop(done: int, _: int) -> None:
-        seen.append(done)
+    def stop(curve: list, _: float) -> None:
+        seen.append(curve[-1][0])
         if len(seen) == 1:
             raise KeyboardInterrupt
 
@@ -129,5 +130,10 @@ def test_the_command_runs_what_is_missing(small, monkeypatch, tmp_path, capsys):
     args.envs = [ENV]
     for _ in range(2):
         assert command.main(args) == 0
-    assert called == [["gps_seed3.json", "ppo_seed3.json"], []]
+    args.steps = 400
+    assert command.main(args) == 0
+    # Of PPO, which was to go further than it is, more is missing.
+    assert called == [["gps_seed3.json", "ppo_seed3.json"], [], ["ppo_seed3.json"]]
     assert f"| {ENV} |  | " in capsys.readouterr().out
+    steps = [run["curve"][-1][0] for run in records(tmp_path) if run["algorithm"] == "ppo"]
+    assert steps == [400]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -61,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
         for algorithm in args.algorithms
         for env in args.envs
     ]
-    missing = [run for run in wanted if not run.path.exists()]
+    missing = [run for run in wanted if not run.finished]
     failed = in_own_processes(partial(do, jobs=args.jobs), missing, args.jobs)
     if done := records(args.out):
         write_summary(done, args.out)
@@ -86,6 +87,14 @@ class Wanted:
         """Of its record."""
         return self.out / self.env.replace("/", "_") / f"{self.algorithm}_seed{self.seed}.json"
 
+    @property
+    def finished(self) -> bool:
+        """Whether its record reaches as far as it was to go; of PPO and SAC it grows."""
+        if not self.path.exists():
+            return False
+        reached = json.loads(self.path.read_text())["curve"][-1][0]
+        return bool(self.algorithm == "gps" or reached >= self.steps)
+
 
 def do(run: Wanted, jobs: int) -> None:
     """Train, evaluate and write one run; in a process of its own."""
@@ -95,25 +104,35 @@ def do(run: Wanted, jobs: int) -> None:
     from sb3_gps.experiment import machine, plain_options, write_json
 
     th.set_num_threads(max(1, cores() // jobs))
-    if run.algorithm == "gps":
-        options = OPTIONS[run.env]
-        curve, seconds = run_gps(run.env, run.seed, GPS_STEPS, options, run.episodes)
+    gps = run.algorithm == "gps"
+    options = OPTIONS[run.env] if gps else options_of(run.algorithm, run.env)
+
+    def write(curve: list[tuple[int, float]], seconds: float) -> None:
+        record = {
+            "env": run.env,
+            "algorithm": run.algorithm,
+            "seed": run.seed,
+            "options": plain_options(options),
+            "episodes": run.episodes,
+            "curve": curve,
+            "seconds": round(seconds, 1),
+            "machine": machine(),
+            "runs_at_once": jobs,
+        }
+        write_json(run.path, record)
+
+    if gps:
+        write(*run_gps(run.env, run.seed, GPS_STEPS, options, run.episodes))
     else:
-        options = options_of(run.algorithm, run.env)
-        folder = run.path.with_suffix("")
-        curve, seconds = run_sb3(run.algorithm, run.env, run.seed, run.steps, run.episodes, folder)
-    record = {
-        "env": run.env,
-        "algorithm": run.algorithm,
-        "seed": run.seed,
-        "options": plain_options(options),
-        "episodes": run.episodes,
-        "curve": curve,
-        "seconds": round(seconds, 1),
-        "machine": machine(),
-        "runs_at_once": jobs,
-    }
-    write_json(run.path, record)
+        run_sb3(
+            run.algorithm,
+            run.env,
+            run.seed,
+            run.steps,
+            run.episodes,
+            folder=run.path.with_suffix(""),
+            on_evaluation=write,
+        )
 
 
 def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
