@@ -33,6 +33,7 @@ def main() -> None:
         sampling="global",
         prior="network",
         trust_radius=100.0,
+        min_eta=0.002,
         initial_std=0.1,
         min_action_std=0.02,
         policy_kwargs=network,
