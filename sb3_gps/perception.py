@@ -13,59 +13,25 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space, maybe_transpose
+from stable_baselines3.common.preprocessing import maybe_transpose
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
 from sb3_gps.features import ImageExtractor, VisuomotorExtractor
 from sb3_gps.pretraining import PoseEstimator, PoseResult, pretrain_pose
+from sb3_gps.privileged import InfoObservation
 from sb3_gps.rollout import random_poses
 from sb3_gps.supervised import Augment, Progress
 
 POSE = "pose"
 
 
-class PoseObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
-    """``info["pose"]`` in place of the images of a Dict observation; no image is drawn.
-
-    :param env: with a Dict observation and ``info["pose"]``
-    :raises ValueError: an observation that is not a Dict, or no pose
-    """
+class PoseObservation(InfoObservation):
+    """``info["pose"]`` in place of the images of a Dict observation; no image is drawn."""
 
     def __init__(self, env: gym.Env) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)  # so that `env.spec` can make it again
-        gym.Wrapper.__init__(self, env)
-        if not isinstance(env.observation_space, spaces.Dict):
-            raise ValueError(f"expected a Dict observation, got {env.observation_space}")
-        parts = {k: s for k, s in env.observation_space.spaces.items() if not is_image_space(s)}
-        self._vectors = list(parts)
-        self._blind = bool(
-            env.has_wrapper_attr("image_on_demand") and env.get_wrapper_attr("image_on_demand")
-        )
-        _, info = self._reset(seed=None, options=None)
-        if POSE not in info:
-            raise ValueError(f"expected info['pose'] at reset, got keys {sorted(info)}")
-        parts[POSE] = spaces.Box(-np.inf, np.inf, np.shape(info[POSE]), np.float32)
-        self.observation_space = spaces.Dict(parts)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        observation, info = self._reset(seed, options)
-        return self._replace(observation, info), info
-
-    def step(self, action: Any) -> tuple[dict[str, np.ndarray], Any, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        return self._replace(observation, info), reward, terminated, truncated, info
-
-    def _reset(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Any, dict]:
-        if self._blind:
-            options = {**(options or {}), "image": False}
-        return self.env.reset(seed=seed, options=options)
-
-    def _replace(self, observation: Any, info: dict[str, Any]) -> dict[str, np.ndarray]:
-        pose = np.asarray(info[POSE], dtype=np.float32)
-        return {**{key: observation[key] for key in self._vectors}, POSE: pose}
+        super().__init__(env, POSE, images=False)
 
 
 class PosePrediction:
