@@ -18,6 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import nn
@@ -28,6 +29,8 @@ from sb3_gps.ways import policy_for
 
 EVALUATION_SEED = 10_000  # of the episodes that returns are measured on, the same for all
 CHUNK = 10_000  # steps between two evaluations, after each of which a run can be resumed
+Curve = list[tuple[int, float]]  # steps of the environment, and what was measured after them
+OnEvaluation = Callable[[Curve, float], None]
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC}
 _WIDE = dict(log_std_init=-2, ortho_init=False, activation_fn=nn.ReLU,
              net_arch=dict(pi=[256, 256], vf=[256, 256]))  # fmt: skip
@@ -97,7 +100,7 @@ class ReturnCallback(BaseCallback):
 
 def run_gps(
     env_id: str, seed: int, steps: int, options: dict[str, Any], episodes: int
-) -> tuple[list[tuple[int, float]], float]:
+) -> tuple[Curve, float]:
     """Train once.
 
     :param steps: of the environment, to the nearest iteration
@@ -121,8 +124,8 @@ def run_sb3(
     steps: int,
     episodes: int,
     folder: Path,
-    on_evaluation: Callable[[list[tuple[int, float]], float], None] | None = None,
-) -> tuple[list[tuple[int, float]], float]:
+    on_evaluation: OnEvaluation | None = None,
+) -> tuple[Curve, float]:
     """Train PPO or SAC, going on from ``folder`` where an earlier run stopped.
 
     :param steps: of the environment, in all
@@ -138,32 +141,67 @@ def run_sb3(
     if normalize:
         env = VecNormalize(env)
         apart = VecNormalize(apart, training=False, norm_reward=False)
-    kind = ALGORITHMS[algorithm]
+    policy = policy_for(env.observation_space)
+    return train_resumably(
+        lambda: ALGORITHMS[algorithm](policy, env, seed=seed, device="cpu", **options),
+        ALGORITHMS[algorithm],
+        env,
+        apart,
+        lambda model: mean_return(model, apart, episodes),
+        steps,
+        folder,
+        on_evaluation=on_evaluation,
+    )
+
+
+def train_resumably(
+    make: Callable[[], BaseAlgorithm],
+    kind: type[BaseAlgorithm],
+    env: VecEnv,
+    apart: VecEnv,
+    evaluate: Callable[[BaseAlgorithm], float],
+    steps: int,
+    folder: Path,
+    chunk: int | None = None,
+    on_evaluation: OnEvaluation | None = None,
+) -> tuple[Curve, float]:
+    """Train an algorithm of SB3 in chunks, each of which a later call can go on from.
+
+    :param make: the model, untrained
+    :param kind: its class
+    :param env: that it is trained in; observations may be normalised (``VecNormalize``)
+    :param apart: that ``evaluate`` uses, normalised alike
+    :param steps: of the environment, in all
+    :param folder: of what a run needs to go on; its files are those of the last evaluation
+    :param chunk: steps between two evaluations; None: ``CHUNK``
+    :param on_evaluation: called with what is returned, as far as it is known
+    :return: (steps, what ``evaluate`` said) after each chunk, and the seconds without evaluation
+    """
+    chunk = CHUNK if chunk is None else chunk
     saved = folder / "model.zip"
-    curve: list[tuple[int, float]] = []
+    curve: Curve = []
     seconds = 0.0
     if saved.exists():
         model = kind.load(saved, env)
-        if normalize:
+        if isinstance(env, VecNormalize):
             env = VecNormalize.load(str(folder / "normalize.pkl"), env.unwrapped)
             model.set_env(env)
-        if isinstance(model, SAC):
+        if isinstance(model, OffPolicyAlgorithm):
             model.load_replay_buffer(folder / "replay.pkl")
         curve, seconds = model.curve, model.seconds_so_far  # type: ignore[attr-defined]
     else:
-        policy = policy_for(env.observation_space)
-        model = kind(policy, env, seed=seed, device="cpu", **options)
+        model = make()
     while model.num_timesteps < steps:
         begin = time.perf_counter()
-        model.learn(min(CHUNK, steps - model.num_timesteps), reset_num_timesteps=False)
+        model.learn(min(chunk, steps - model.num_timesteps), reset_num_timesteps=False)
         seconds += time.perf_counter() - begin
         if isinstance(env, VecNormalize):
             assert isinstance(apart, VecNormalize)
             apart.obs_rms = env.obs_rms
-        curve.append((model.num_timesteps, mean_return(model, apart, episodes)))
+        curve.append((model.num_timesteps, evaluate(model)))
         model.curve, model.seconds_so_far = curve, seconds  # type: ignore[attr-defined]
         folder.mkdir(parents=True, exist_ok=True)
-        if isinstance(model, SAC):
+        if isinstance(model, OffPolicyAlgorithm):
             rewrite(folder / "replay.pkl", model.save_replay_buffer)
         if isinstance(env, VecNormalize):
             rewrite(folder / "normalize.pkl", lambda path: env.save(str(path)))
