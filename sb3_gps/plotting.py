@@ -184,33 +184,57 @@ def plot_returns(records: Sequence[dict[str, Any]], path: Path) -> None:
     :param records: of ``benchmark environments``
     :raises ValueError: without records
     """
+    _plot_curves(records, path, "return", level_of="sac")
+
+
+def plot_success_vs_steps(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write a PNG: a panel a task, success against steps, mean and range of the seeds.
+
+    :param records: of ``benchmark compare``
+    :raises ValueError: without records
+    """
+    _plot_curves(records, path, "success on unseen positions, %", level_of=None)
+
+
+def _plot_curves(
+    records: Sequence[dict[str, Any]], path: Path, ylabel: str, level_of: str | None
+) -> None:
+    """A panel an environment, a curve an algorithm.
+
+    :param level_of: the algorithm whose end is a line to compare with
+    """
     if not records:
         raise ValueError("there is nothing to plot: no run has finished")
     envs = list(dict.fromkeys(record["env"] for record in records))
+    names = sorted({record["algorithm"] for record in records}, key=lambda n: (n != "gps", n))
     columns = min(4, len(envs))
     rows = -(-len(envs) // columns)
     figure = Figure(figsize=(3.4 * columns, 2.9 * rows + 0.4), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels[len(envs) :]:
         axes.axis("off")
+    handles = {}
     for axes, env in zip(panels, envs, strict=False):
-        for a, name in enumerate(("gps", "sac", "ppo")):
+        for a, name in enumerate(names):
             curves = [r["curve"] for r in records if (r["env"], r["algorithm"]) == (env, name)]
             if not curves:
                 continue
             length = min(map(len, curves))
             curve = np.array([curve[:length] for curve in curves])  # (seeds, points, 2)
-            steps, returns = curve[..., 0].mean(axis=0), curve[..., 1]
-            axes.plot(steps, returns.mean(axis=0), color=f"C{a}", label=name.upper())
-            low, high = returns.min(axis=0), returns.max(axis=0)
+            steps, values = curve[..., 0].mean(axis=0), curve[..., 1]
+            (handles[name],) = axes.plot(
+                steps, values.mean(axis=0), color=f"C{a}", marker="." if length == 1 else None
+            )
+            low, high = values.min(axis=0), values.max(axis=0)
             axes.fill_between(steps, low, high, color=f"C{a}", alpha=0.2, lw=0)
-            if name == "sac":
-                axes.axhline(returns[:, -1].mean(), color=f"C{a}", ls=":", lw=1)
+            if name == level_of:
+                axes.axhline(values[:, -1].mean(), color=f"C{a}", ls=":", lw=1)
         axes.set(title=env, xscale="log", xlabel="steps")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("return")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    panels[0].set_ylabel(ylabel)
+    labels = [name.upper() for name in handles]
+    figure.legend(list(handles.values()), labels, loc="outside upper center", ncols=4)
     _save(figure, path)
 
 

@@ -13,7 +13,7 @@ from toy_envs import QUICK
 from sb3_gps import baselines
 from sb3_gps.baselines import mean_return, options_of, run_gps, run_sb3
 from sb3_gps.commands import benchmark_environments as command
-from sb3_gps.runs import records
+from sb3_gps.runs import reached, records
 
 ENV = "Toy/PointMass-v0"
 
@@ -92,10 +92,10 @@ RUNS = [
 
 def test_reached_is_when_the_mean_of_the_seeds_is_there():
     gps = [run for run in RUNS if run["algorithm"] == "gps"]
-    assert command.reached(gps, -5.0) == 2000.0
-    assert command.reached(gps, -8.5) == 1000.0
-    assert command.reached(gps, -1.0) is None  # one seed alone is no mean
-    assert command.reached(gps[1:], -1.0) == 4000.0
+    assert reached(gps, -5.0) == 2000.0
+    assert reached(gps, -8.5) == 1000.0
+    assert reached(gps, -1.0) is None  # one seed alone is no mean
+    assert reached(gps[1:], -1.0) == 4000.0
 
 
 def test_the_table_and_the_plot(tmp_path):

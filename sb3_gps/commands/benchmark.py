@@ -17,6 +17,10 @@ BENCHMARKS = {  # name -> (module, help)
         "sb3_gps.commands.benchmark_environments",
         "return against steps beside PPO and SAC, on standard environments",
     ),
+    "compare": (
+        "sb3_gps.commands.benchmark_compare",
+        "success on unseen positions against steps, beside what is used today",
+    ),
 }
 
 

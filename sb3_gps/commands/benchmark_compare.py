@@ -1,0 +1,170 @@
+"""Success on unseen positions against environment steps, beside what is used today."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sb3_gps.commands.options import require
+from sb3_gps.hardware import cores
+from sb3_gps.runs import in_own_processes, reached, records, report_failures
+
+ALGORITHMS = (
+    "gps",
+    "ppo",
+    "sac",
+    "tqc",
+    "ppo-state",
+    "sac-state",
+    "sac-asymmetric",
+    "dagger",
+)
+WANTED = 90.0  # percent that an algorithm is to reach
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``benchmark compare``."""
+    parser.add_argument("--tasks", nargs="+", default=["ShapeCube"], help="names as in GPS/NAME-v0")
+    parser.add_argument(
+        "--algos", nargs="+", default=["gps", "ppo", "sac"], choices=ALGORITHMS, metavar="ALGO"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=200_000, help="of all but GPS")
+    parser.add_argument("--expert-steps", type=int, default=100_000, help="of DAgger's expert")
+    parser.add_argument("--every", type=int, default=10_000, help="steps between two evaluations")
+    parser.add_argument("--positions", type=int, default=100, help="unseen, of an evaluation")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once, sharing the cores")
+    parser.add_argument("--out", type=Path, default=Path("results/compare"))
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run what is missing, then write and print the table of all that the folder holds."""
+    require("matplotlib", "rich", *(["sb3_contrib"] if "tqc" in args.algos else []))
+    wanted = [
+        Wanted.of(args, task, a, s) for s in args.seeds for a in args.algos for task in args.tasks
+    ]
+    missing = [run for run in wanted if not run.finished]
+    failed = in_own_processes(partial(do, jobs=args.jobs), missing, args.jobs)
+    if done := records(args.out):
+        write_summary(done, args.out)
+        print(table(done))
+    return report_failures(failed)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One run of one algorithm, and where its record goes."""
+
+    path: Path  # of its record
+    env: str
+    algorithm: str
+    seed: int
+    steps: int
+    expert_steps: int
+    every: int
+    positions: int
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, task: str, algorithm: str, seed: int) -> Wanted:
+        """One of those that were asked for."""
+        env = task if "/" in task else f"GPS/{task}-v0"
+        path = args.out / env.replace("/", "_") / f"{algorithm}_seed{seed}.json"
+        sizes = args.expert_steps, args.every, args.positions
+        return cls(path, env, algorithm, seed, args.steps, *sizes)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its record reaches as far as it was to go; that of some grows."""
+        if not self.path.exists():
+            return False
+        if self.algorithm in ("gps", "dagger"):  # written at their end
+            return True
+        return bool(json.loads(self.path.read_text())["curve"][-1][0] >= self.steps)
+
+
+def do(run: Wanted, jobs: int) -> None:
+    """Train, evaluate and write one run; in a process of its own."""
+    import torch as th
+
+    from sb3_gps.compare import OPPONENTS, Outcome, Trial, run_dagger, run_gps, run_opponent
+    from sb3_gps.experiment import machine, plain_options, write_json
+
+    th.set_num_threads(max(1, cores() // jobs))
+    trial = Trial(run.positions, run.every)
+    folder = run.path.with_suffix("")
+    opponent = OPPONENTS.get(run.algorithm)
+
+    def write(outcome: Outcome) -> None:
+        record = {
+            "env": run.env,
+            "algorithm": run.algorithm,
+            "seed": run.seed,
+            "options": plain_options(opponent.options) if opponent else {},
+            "positions": run.positions,
+            "curve": outcome.curve,
+            "before": outcome.before,
+            "seconds": round(outcome.seconds, 1),
+            "machine": machine(),
+            "runs_at_once": jobs,
+        }
+        write_json(run.path, record)
+
+    if run.algorithm == "gps":
+        write(run_gps(run.env, run.seed, 0, trial))
+    elif opponent is None:
+        expert = run.expert_steps
+        write(run_dagger(run.env, run.seed, run.steps, folder, trial, expert_steps=expert))
+    else:
+        so_far = lambda curve, seconds: write(Outcome(curve, seconds))  # noqa: E731
+        run_opponent(opponent, run.env, run.seed, run.steps, folder, trial, so_far)
+
+
+def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
+    """``summary.md`` and ``success.png`` in a folder."""
+    from sb3_gps.files import rewrite_text
+    from sb3_gps.plotting import plot_success_vs_steps
+
+    words = (
+        f"Success on unseen positions in percent, mean over the seeds [worst seed], at the last "
+        f"evaluation; *steps to {WANTED:.0f} %*: of the environment, pose images and experts among "
+        "them, until the mean over the seeds is there; –: never.",
+        "![success against steps](success.png)",
+    )
+    rewrite_text(out / "summary.md", "\n\n".join([table(runs), *words]) + "\n")
+    plot_success_vs_steps(runs, out / "success.png")
+
+
+def table(runs: Sequence[dict[str, Any]]) -> str:
+    """Markdown: a row for each task and algorithm."""
+    lines = [
+        f"| task | algorithm | seeds | steps | of them before | success | steps to {WANTED:.0f} % "
+        "| hours |",
+        "|---" * 8 + "|",
+    ]
+    for env in dict.fromkeys(r["env"] for r in runs):
+        for name in ALGORITHMS:
+            own = [r for r in runs if (r["env"], r["algorithm"]) == (env, name)]
+            if not own:
+                continue
+            last = [r["curve"][-1][1] for r in own]
+            there = reached(own, WANTED)
+            before = ", ".join(f"{n:,} {what}" for what, n in own[0]["before"].items())
+            cells = [
+                env,
+                name,
+                str(len(own)),
+                f"{max(r['curve'][-1][0] for r in own):,}",
+                before,
+                f"{np.mean(last):.1f} [{min(last):.1f}]",
+                "–" if there is None else f"{there:,.0f}",
+                f"{np.mean([r['seconds'] for r in own]) / 3600:.2f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

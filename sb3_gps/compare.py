@@ -1,0 +1,268 @@
+"""Success on unseen positions against environment steps: GPS, and what is used for this today.
+
+    ppo, sac, tqc            learn from the images, as GPS's student does
+    ppo-state, sac-state     learn from the full state, and need it to act: an upper reference
+    sac-asymmetric           critic on the state, actor on the images (Pinto et al. 2018)
+    dagger                   SAC learns from the state; then a student of the images imitates it
+
+All have one cost, one protocol and one count of steps: pose images of GPS and the training of
+DAgger's expert are in it.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.type_aliases import PolicyPredictor
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage
+
+from sb3_gps.baselines import Curve, OnEvaluation, train_resumably
+from sb3_gps.dagger import dagger
+from sb3_gps.evaluation import evaluate_split
+from sb3_gps.features import VisuomotorExtractor
+from sb3_gps.gps import DEFAULT_AUGMENTATION, GPS
+from sb3_gps.policies import MultiInputPolicy
+from sb3_gps.privileged import STATE, AsymmetricSACPolicy, InfoObservation
+from sb3_gps.rollout import Start
+from sb3_gps.ways import policy_for
+
+IMAGES = dict(features_extractor_class=VisuomotorExtractor)
+STATE_ALONE = dict(images=False, vectors=False)
+_SAC = dict(learning_starts=1_000, gamma=0.98)
+# Transitions hold two images each.
+_FROM_IMAGES = dict(_SAC, buffer_size=50_000)
+_PPO = dict(n_steps=250, batch_size=250, n_epochs=10, gamma=0.98, gae_lambda=0.95)
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """An algorithm of SB3 or sb3-contrib, and what it sees.
+
+    :param algorithm: "module:class"
+    :param adds: keywords of an ``InfoObservation`` around the task; None: none
+    :param policy: None: the one that the observation asks for, "MultiInputPolicy"
+    :param options: keywords of the algorithm
+    :param n_envs: environments that it learns in
+    :param normalize: whether rewards and vectors are normalised by what has been seen
+    """
+
+    algorithm: str
+    adds: dict[str, Any] | None = None
+    policy: Any = "MultiInputPolicy"
+    options: dict[str, Any] = field(default_factory=dict)
+    n_envs: int = 1
+    normalize: bool = False
+
+    @property
+    def kind(self) -> type[BaseAlgorithm]:
+        """Its class.
+
+        :raises ValueError: where its package is missing
+        """
+        module, name = self.algorithm.split(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ImportError as error:
+            raise ValueError(f"{name} needs {module}: pip install {module}") from error
+
+    def make_env(self, env_id: str, n_envs: int, seed: int | None = None) -> VecEnv:
+        """The task as it sees it."""
+        wrapper = None if self.adds is None else partial(InfoObservation, **self.adds)
+        env = make_vec_env(env_id, n_envs, seed=seed, wrapper_class=wrapper)
+        if not self.normalize:
+            return env
+        assert isinstance(env.observation_space, gym.spaces.Dict)
+        parts = env.observation_space.spaces
+        return VecNormalize(env, norm_obs_keys=[k for k in parts if not is_image_space(parts[k])])
+
+
+OPPONENTS = {
+    "ppo": Opponent(
+        "stable_baselines3:PPO",
+        options=dict(_PPO, policy_kwargs=IMAGES),
+        n_envs=8,
+        normalize=True,
+    ),
+    "sac": Opponent("stable_baselines3:SAC", options=dict(_FROM_IMAGES, policy_kwargs=IMAGES)),
+    "tqc": Opponent("sb3_contrib:TQC", options=dict(_FROM_IMAGES, policy_kwargs=IMAGES)),
+    "ppo-state": Opponent(
+        "stable_baselines3:PPO", STATE_ALONE, options=_PPO, n_envs=8, normalize=True
+    ),
+    "sac-state": Opponent("stable_baselines3:SAC", STATE_ALONE, options=_SAC),
+    "sac-asymmetric": Opponent(
+        "stable_baselines3:SAC", {}, policy=AsymmetricSACPolicy, options=_FROM_IMAGES
+    ),
+}
+ALGORITHMS = ("gps", *OPPONENTS, "dagger")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a run is judged.
+
+    :param positions: unseen ones that a policy is tried on
+    :param every: steps between two evaluations, where the algorithm can be stopped anywhere
+    :param n_envs: environments of an evaluation
+    """
+
+    positions: int = 100
+    every: int = 10_000
+    n_envs: int = 16
+
+    def success(self, model: PolicyPredictor, env: VecEnv) -> float:
+        """In percent."""
+        return 100.0 * evaluate_split(model, env, "spatial", self.positions).rate
+
+
+@dataclass
+class Outcome:
+    """What a run came to.
+
+    :param curve: (steps in all, success in percent)
+    :param seconds: of training, without evaluation
+    :param before: steps before the policy itself learns, by what they are for
+    """
+
+    curve: Curve
+    seconds: float
+    before: dict[str, int] = field(default_factory=dict)
+
+
+def run_opponent(
+    opponent: Opponent,
+    env_id: str,
+    seed: int,
+    steps: int,
+    folder: Path,
+    trial: Trial,
+    on_evaluation: OnEvaluation | None = None,
+) -> Outcome:
+    """Train an algorithm of SB3, going on from ``folder`` where an earlier run stopped."""
+    env = opponent.make_env(env_id, opponent.n_envs, seed)
+    apart = opponent.make_env(env_id, trial.n_envs)
+    if isinstance(apart, VecNormalize):
+        apart.training, apart.norm_reward = False, False
+    options = copy.deepcopy(opponent.options)
+    curve, seconds = train_resumably(
+        lambda: opponent.kind(opponent.policy, env, seed=seed, **options),
+        opponent.kind,
+        env,
+        apart,
+        lambda model: trial.success(model, apart),
+        steps,
+        folder,
+        trial.every,
+        on_evaluation,
+    )
+    return Outcome(curve, seconds)
+
+
+class SuccessCallback(BaseCallback):
+    """The student's success as each iteration of GPS begins."""
+
+    def __init__(self, measure: Callable[[GPS], float], curve: Curve) -> None:
+        super().__init__()
+        self.measure, self.curve = measure, curve
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        assert isinstance(self.model, GPS)
+        if self.model.policy_fitted:
+            steps = self.model.pose_images_used + self.model.num_timesteps
+            self.curve.append((steps, self.measure(self.model)))
+
+
+def run_gps(env_id: str, seed: int, steps: int, trial: Trial, **options: Any) -> Outcome:
+    """Train GPS with its defaults.
+
+    :param steps: of the trials, to the nearest iteration; 0: those of its defaults
+    :param options: keywords of ``GPS``
+    """
+    env, apart = make_vec_env(env_id), make_vec_env(env_id, trial.n_envs)
+    curve: Curve = []
+    callback = SuccessCallback(lambda model: trial.success(model, apart), curve)
+    model = GPS(policy_for(env.observation_space), env, seed=seed, **options)
+    model.learn(steps or None, callback)
+    curve.append((model.pose_images_used + model.num_timesteps, trial.success(model, apart)))
+    return Outcome(curve, sum(model.seconds.values()), {"pose images": model.pose_images_used})
+
+
+def run_dagger(
+    env_id: str,
+    seed: int,
+    steps: int,
+    folder: Path,
+    trial: Trial,
+    *,
+    expert_steps: int,
+    episodes: int = 20,
+    head_steps: int = 600,
+    end_to_end_steps: int = 300,
+) -> Outcome:
+    """An expert by SAC on the state, then DAgger.
+
+    :param steps: in all, those of the expert among them
+    :param expert_steps: that the expert learns for
+    :param episodes: of each round
+    :raises ValueError: where nothing is left for the student
+    """
+    env = make_vec_env(env_id, trial.n_envs, wrapper_class=InfoObservation)
+    horizon = env.get_attr("spec")[0].max_episode_steps
+    rounds = (steps - expert_steps) // (episodes * horizon)
+    if rounds < 1:
+        raise ValueError(
+            f"{steps} steps leave no round of {episodes} episodes of {horizon} steps after "
+            f"{expert_steps} of the expert; raise the steps"
+        )
+    teacher = OPPONENTS["sac-state"]
+    expert_run = run_opponent(teacher, env_id, seed, expert_steps, folder / "expert", trial)
+    expert = teacher.kind.load(folder / "expert" / "model.zip", device="cpu")
+    apart = make_vec_env(env_id, trial.n_envs)
+    seen = VecTransposeImage(env)
+    assert isinstance(seen.observation_space, gym.spaces.Dict)
+    parts = {key: space for key, space in seen.observation_space.spaces.items() if key != STATE}
+    rng = np.random.default_rng(seed)
+    th.manual_seed(seed)
+    student = MultiInputPolicy(gym.spaces.Dict(parts), seen.action_space, lambda _: 1e-3)
+    curve: Curve = []
+    seconds = expert_run.seconds
+    starts = [
+        [Start(seed=int(s)) for s in rng.integers(2**31, size=episodes)] for _ in range(rounds)
+    ]
+    begin = time.perf_counter()
+
+    def on_round(number: int) -> None:
+        nonlocal seconds, begin
+        seconds += time.perf_counter() - begin
+        done = expert_steps + (number + 1) * episodes * horizon
+        curve.append((done, trial.success(student, apart)))
+        begin = time.perf_counter()
+
+    dagger(
+        student,
+        expert,
+        seen,
+        starts,
+        head_steps=head_steps,
+        end_to_end_steps=end_to_end_steps,
+        rng=rng,
+        augment=DEFAULT_AUGMENTATION,
+        on_round=on_round,
+    )
+    return Outcome(curve, seconds, {"expert": expert_steps})
