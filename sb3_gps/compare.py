@@ -77,7 +77,8 @@ class Opponent:
         try:
             return getattr(importlib.import_module(module), name)
         except ImportError as error:
-            raise ValueError(f"{name} needs {module}: pip install {module}") from error
+            package = module.replace("_", "-")
+            raise ValueError(f"{name} needs {package}: pip install {package}") from error
 
     def make_env(self, env_id: str, n_envs: int, seed: int | None = None) -> VecEnv:
         """The task as it sees it."""

@@ -78,7 +78,7 @@ def tiny_student(*args, **kwargs):
 
 def test_a_missing_package_is_named():
     opponent = replace(OPPONENTS["tqc"], algorithm="no_such_package:TQC")
-    with pytest.raises(ValueError, match="pip install no_such_package"):
+    with pytest.raises(ValueError, match="pip install no-such-package"):
         _ = opponent.kind
 
 

@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run what is missing, then write and print the table of all that the folder holds."""
-    require("matplotlib", "rich", *(["sb3_contrib"] if "tqc" in args.algos else []))
+    require("matplotlib", "rich")
+    if "tqc" in args.algos:
+        require("sb3_contrib", extra="benchmark")
     wanted = [
         Wanted.of(args, task, a, s) for s in args.seeds for a in args.algos for task in args.tasks
     ]

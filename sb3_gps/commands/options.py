@@ -17,13 +17,14 @@ SHARED.add_argument(
 )
 
 
-def require(*packages: str) -> None:
+def require(*packages: str, extra: str = "extra") -> None:
     """
+    :param extra: of the package, that brings them
     :raises ValueError: when optional packages are missing, before any work is lost
     """
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise ValueError(f"this command needs {', '.join(missing)}: pip install 'sb3-gps[extra]'")
+        raise ValueError(f"this command needs {', '.join(missing)}: pip install 'sb3-gps[{extra}]'")
 
 
 def parse_pairs(pairs: Sequence[str], flag: str) -> dict[str, Any]:
