@@ -107,7 +107,11 @@ def test_the_table_and_the_plot(tmp_path):
         "| 2,000 | 100 |"
     )
     assert (tmp_path / "returns.png").stat().st_size > 1000
-    assert "– | – |" in command.table([run for run in RUNS if run["algorithm"] != "sac"])
+    never = [record("sac", 0, [[200_000, 0.0]]), *RUNS[2:]]
+    assert command.table(never).endswith("| 4,000 | – | – |")
+    # Neither without SAC, nor while it is on its way, is there anything to reach.
+    for sac in ([], [record("sac", 0, [[50_000, -5.0]])]):
+        assert command.table([*sac, *RUNS[2:]]).endswith("| 4,000 |  |  |")
 
 
 def test_the_command_runs_what_is_missing(small, monkeypatch, tmp_path, capsys):

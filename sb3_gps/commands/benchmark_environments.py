@@ -17,6 +17,7 @@ from sb3_gps.hardware import cores
 from sb3_gps.runs import in_own_processes, reached, records, report_failures
 
 GPS_STEPS = 20_000  # of the environment, to the nearest iteration
+SAC_STEPS = 200_000  # after which its return is what GPS is to reach
 # Of GPS, where the student sees the state: the same for all. The pendulum would swing up with more
 # noise at first, but the arms would learn more slowly.
 SHARED: dict[str, Any] = dict(
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--algorithms", nargs="+", default=["gps", "sac", "ppo"], choices=("gps", "sac", "ppo")
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=200_000, help="of PPO and SAC")
+    parser.add_argument("--steps", type=int, default=SAC_STEPS, help="of PPO and SAC")
     parser.add_argument("--episodes", type=int, default=20, help="of an evaluation")
     parser.add_argument("--jobs", type=int, default=cores(), help="runs at once")
     parser.add_argument("--out", type=Path, default=Path("results/environments"))
@@ -141,8 +142,8 @@ def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
 
     words = (
         "Mean return of deterministic episodes over the seeds [worst seed]. *Reached after*: the "
-        "steps after which the mean of GPS's seeds is at SAC's return at its end, and how many "
-        "times fewer that is; –: never.",
+        f"steps after which the mean of GPS's seeds is at SAC's return after {SAC_STEPS:,} steps, "
+        "and how many times fewer that is; –: never; empty: SAC has not come so far.",
         "![return against steps](returns.png)",
     )
     rewrite_text(out / "summary.md", "\n\n".join([table(runs), *words]) + "\n")
@@ -165,12 +166,12 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         cells = [env, *(_final(own[name]) for name in ("sac", "ppo", "gps"))]
         gps, sac = own["gps"], own["sac"]
         cells.append(f"{max(r['curve'][-1][0] for r in gps):,}" if gps else "")
-        after = reached(gps, np.mean([r["curve"][-1][1] for r in sac])) if gps and sac else None
-        if after is None:
+        if not gps or not sac or min(r["curve"][-1][0] for r in sac) < SAC_STEPS:
+            cells += ["", ""]  # what SAC comes to is not known yet
+        elif (after := reached(gps, float(np.mean([r["curve"][-1][1] for r in sac])))) is None:
             cells += ["–", "–"]
         else:
-            steps = np.mean([r["curve"][-1][0] for r in sac])
-            cells += [f"{after:,.0f}", f"{steps / after:.0f}"]
+            cells += [f"{after:,.0f}", f"{SAC_STEPS / after:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
