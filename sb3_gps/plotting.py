@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from matplotlib.ticker import MaxNLocator
 
 from sb3_gps.experiment import SPLITS, splits_of
@@ -230,6 +231,7 @@ def _plot_curves(
             if name == level_of:
                 axes.axhline(values[:, -1].mean(), color=f"C{a}", ls=":", lw=1)
         axes.set(title=env, xscale="log", xlabel="steps")
+        axes.xaxis.set_minor_formatter(NullFormatter())  # where a decade is wide, they overlap
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel(ylabel)
