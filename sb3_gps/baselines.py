@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,16 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
-from torch import nn
 
+from sb3_gps.curves import Curve
 from sb3_gps.files import rewrite
 from sb3_gps.gps import GPS
 from sb3_gps.ways import policy_for
 
 EVALUATION_SEED = 10_000  # of the episodes that returns are measured on, the same for all
 CHUNK = 10_000  # steps between two evaluations, after each of which a run can be resumed
-Curve = list[tuple[int, float]]  # steps of the environment, and what was measured after them
 OnEvaluation = Callable[[Curve, float], None]
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC}
-_WIDE = dict(log_std_init=-2, ortho_init=False, activation_fn=nn.ReLU,
-             net_arch=dict(pi=[256, 256], vf=[256, 256]))  # fmt: skip
 
 # Keywords of an algorithm; "n_envs" and "normalize" are those of its environment.
 ZOO: dict[str, dict[str, dict[str, Any]]] = {
@@ -80,41 +78,65 @@ def mean_return(model: PolicyPredictor, env: VecEnv, episodes: int) -> float:
     return float(np.mean(returns))
 
 
-class ReturnCallback(BaseCallback):
-    """The student's mean return as each iteration of GPS begins; ``curve`` of (steps, return)."""
+class CurveCallback(BaseCallback):
+    """What a student is worth as each iteration of GPS begins; pose images count as steps.
 
-    def __init__(self, env: VecEnv, episodes: int) -> None:
+    :param measure: of the model
+    """
+
+    def __init__(self, measure: Callable[[GPS], float]) -> None:
         super().__init__()
-        self.env, self.episodes = env, episodes
-        self.curve: list[tuple[int, float]] = []
+        self.measure = measure
+        self.curve: Curve = []
 
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_start(self) -> None:
-        model = self.model
-        assert isinstance(model, GPS)
-        if model.policy_fitted:
-            self.curve.append((model.num_timesteps, mean_return(model, self.env, self.episodes)))
+        assert isinstance(self.model, GPS)
+        if self.model.policy_fitted:
+            self.add(self.model)
+
+    def add(self, model: GPS) -> None:
+        """A point of the curve."""
+        steps = model.pose_images_used + model.num_timesteps
+        self.curve.append((steps, self.measure(model)))
+
+
+def train_gps(
+    env_id: str,
+    seed: int,
+    steps: int | None,
+    options: dict[str, Any],
+    measure: Callable[[GPS], float],
+) -> tuple[GPS, Curve]:
+    """Train once.
+
+    :param steps: of the environment, to the nearest iteration; None: those of the options
+    :param options: keywords of ``GPS``
+    :param measure: what a model is worth
+    :return: the model, and (steps, worth) after each iteration
+    """
+    env = make_vec_env(env_id)
+    callback = CurveCallback(measure)
+    model = GPS(policy_for(env.observation_space), env, seed=seed, **options)
+    model.learn(steps, callback)
+    callback.add(model)
+    return model, callback.curve
 
 
 def run_gps(
     env_id: str, seed: int, steps: int, options: dict[str, Any], episodes: int
 ) -> tuple[Curve, float]:
-    """Train once.
+    """``train_gps`` by returns.
 
-    :param steps: of the environment, to the nearest iteration
-    :param options: keywords of ``GPS``
     :param episodes: of an evaluation
     :return: (steps, return) after each iteration, and the seconds without evaluation
     """
-    env = make_vec_env(env_id)
     apart = make_vec_env(env_id, n_envs=min(episodes, 10))
-    callback = ReturnCallback(apart, episodes)
-    model = GPS(policy_for(env.observation_space), env, seed=seed, **options)
-    model.learn(steps, callback)
-    callback.curve.append((model.num_timesteps, mean_return(model, apart, episodes)))
-    return callback.curve, float(sum(model.seconds.values()))
+    measure = partial(mean_return, env=apart, episodes=episodes)
+    model, curve = train_gps(env_id, seed, steps, options, measure)
+    return curve, float(sum(model.seconds.values()))
 
 
 def run_sb3(
@@ -141,43 +163,35 @@ def run_sb3(
     if normalize:
         env = VecNormalize(env)
         apart = VecNormalize(apart, training=False, norm_reward=False)
-    policy = policy_for(env.observation_space)
-    return train_resumably(
-        lambda: ALGORITHMS[algorithm](policy, env, seed=seed, device="cpu", **options),
-        ALGORITHMS[algorithm],
-        env,
-        apart,
-        lambda model: mean_return(model, apart, episodes),
-        steps,
-        folder,
-        on_evaluation=on_evaluation,
-    )
+    keywords = dict(policy=policy_for(env.observation_space), seed=seed, device="cpu", **options)
+    measure = partial(mean_return, env=apart, episodes=episodes)
+    kind = ALGORITHMS[algorithm]
+    return train_resumably(kind, keywords, env, apart, measure, steps, CHUNK, folder, on_evaluation)
 
 
 def train_resumably(
-    make: Callable[[], BaseAlgorithm],
     kind: type[BaseAlgorithm],
+    keywords: dict[str, Any],
     env: VecEnv,
     apart: VecEnv,
-    evaluate: Callable[[BaseAlgorithm], float],
+    measure: Callable[[BaseAlgorithm], float],
     steps: int,
+    chunk: int,
     folder: Path,
-    chunk: int | None = None,
     on_evaluation: OnEvaluation | None = None,
 ) -> tuple[Curve, float]:
     """Train an algorithm of SB3 in chunks, each of which a later call can go on from.
 
-    :param make: the model, untrained
-    :param kind: its class
+    :param keywords: of the algorithm, but for the environment
     :param env: that it is trained in; observations may be normalised (``VecNormalize``)
-    :param apart: that ``evaluate`` uses, normalised alike
+    :param apart: that ``measure`` uses, normalised alike
+    :param measure: what a model is worth
     :param steps: of the environment, in all
+    :param chunk: steps between two evaluations
     :param folder: of what a run needs to go on; its files are those of the last evaluation
-    :param chunk: steps between two evaluations; None: ``CHUNK``
     :param on_evaluation: called with what is returned, as far as it is known
-    :return: (steps, what ``evaluate`` said) after each chunk, and the seconds without evaluation
+    :return: (steps, worth) after each chunk, and the seconds without evaluation
     """
-    chunk = CHUNK if chunk is None else chunk
     saved = folder / "model.zip"
     curve: Curve = []
     seconds = 0.0
@@ -190,7 +204,7 @@ def train_resumably(
             model.load_replay_buffer(folder / "replay.pkl")
         curve, seconds = model.curve, model.seconds_so_far  # type: ignore[attr-defined]
     else:
-        model = make()
+        model = kind(env=env, **keywords)
     while model.num_timesteps < steps:
         begin = time.perf_counter()
         model.learn(min(chunk, steps - model.num_timesteps), reset_num_timesteps=False)
@@ -198,7 +212,7 @@ def train_resumably(
         if isinstance(env, VecNormalize):
             assert isinstance(apart, VecNormalize)
             apart.obs_rms = env.obs_rms
-        curve.append((model.num_timesteps, evaluate(model)))
+        curve.append((model.num_timesteps, measure(model)))
         model.curve, model.seconds_so_far = curve, seconds  # type: ignore[attr-defined]
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(model, OffPolicyAlgorithm):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import importlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,21 +23,20 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage
 
-from sb3_gps.baselines import Curve, OnEvaluation, train_resumably
+from sb3_gps.baselines import OnEvaluation, train_gps, train_resumably
+from sb3_gps.curves import Curve
 from sb3_gps.dagger import dagger
 from sb3_gps.evaluation import evaluate_split
 from sb3_gps.features import VisuomotorExtractor
-from sb3_gps.gps import DEFAULT_AUGMENTATION, GPS
+from sb3_gps.gps import DEFAULT_AUGMENTATION
 from sb3_gps.policies import MultiInputPolicy
 from sb3_gps.privileged import STATE, AsymmetricSACPolicy, InfoObservation
 from sb3_gps.rollout import Start
-from sb3_gps.ways import policy_for
 
 IMAGES = dict(features_extractor_class=VisuomotorExtractor)
 STATE_ALONE = dict(images=False, vectors=False)
@@ -157,50 +155,29 @@ def run_opponent(
     apart = opponent.make_env(env_id, trial.n_envs)
     if isinstance(apart, VecNormalize):
         apart.training, apart.norm_reward = False, False
-    options = copy.deepcopy(opponent.options)
+    # SB3 writes into policy_kwargs.
+    keywords = dict(policy=opponent.policy, seed=seed, **copy.deepcopy(opponent.options))
     curve, seconds = train_resumably(
-        lambda: opponent.kind(opponent.policy, env, seed=seed, **options),
         opponent.kind,
+        keywords,
         env,
         apart,
-        lambda model: trial.success(model, apart),
+        partial(trial.success, env=apart),
         steps,
-        folder,
         trial.every,
+        folder,
         on_evaluation,
     )
     return Outcome(curve, seconds)
 
 
-class SuccessCallback(BaseCallback):
-    """The student's success as each iteration of GPS begins."""
+def run_gps(env_id: str, seed: int, trial: Trial, options: dict[str, Any]) -> Outcome:
+    """Train GPS for the iterations that its options say.
 
-    def __init__(self, measure: Callable[[GPS], float], curve: Curve) -> None:
-        super().__init__()
-        self.measure, self.curve = measure, curve
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_start(self) -> None:
-        assert isinstance(self.model, GPS)
-        if self.model.policy_fitted:
-            steps = self.model.pose_images_used + self.model.num_timesteps
-            self.curve.append((steps, self.measure(self.model)))
-
-
-def run_gps(env_id: str, seed: int, steps: int, trial: Trial, **options: Any) -> Outcome:
-    """Train GPS with its defaults.
-
-    :param steps: of the trials, to the nearest iteration; 0: those of its defaults
     :param options: keywords of ``GPS``
     """
-    env, apart = make_vec_env(env_id), make_vec_env(env_id, trial.n_envs)
-    curve: Curve = []
-    callback = SuccessCallback(lambda model: trial.success(model, apart), curve)
-    model = GPS(policy_for(env.observation_space), env, seed=seed, **options)
-    model.learn(steps or None, callback)
-    curve.append((model.pose_images_used + model.num_timesteps, trial.success(model, apart)))
+    apart = make_vec_env(env_id, trial.n_envs)
+    model, curve = train_gps(env_id, seed, None, options, partial(trial.success, env=apart))
     return Outcome(curve, sum(model.seconds.values()), {"pose images": model.pose_images_used})
 
 
@@ -212,7 +189,7 @@ def run_dagger(
     trial: Trial,
     *,
     expert_steps: int,
-    episodes: int = 20,
+    episodes: int = 16,
     head_steps: int = 600,
     end_to_end_steps: int = 300,
 ) -> Outcome:
@@ -220,10 +197,10 @@ def run_dagger(
 
     :param steps: in all, those of the expert among them
     :param expert_steps: that the expert learns for
-    :param episodes: of each round
+    :param episodes: of each round, which run at once
     :raises ValueError: where nothing is left for the student
     """
-    env = make_vec_env(env_id, trial.n_envs, wrapper_class=InfoObservation)
+    env = make_vec_env(env_id, episodes, wrapper_class=InfoObservation)
     horizon = env.get_attr("spec")[0].max_episode_steps
     rounds = (steps - expert_steps) // (episodes * horizon)
     if rounds < 1:

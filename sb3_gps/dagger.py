@@ -23,7 +23,7 @@ from sb3_gps.environment import resolve_horizon
 from sb3_gps.features import StandardisedExtractor, input_statistics
 from sb3_gps.policies import GPSPolicy
 from sb3_gps.privileged import STATE
-from sb3_gps.rollout import Start, StepHook, map_observation, run_episodes
+from sb3_gps.rollout import Start, map_observation, run_episodes
 from sb3_gps.supervised import Augment, fit_student
 
 
@@ -36,9 +36,7 @@ def dagger(
     head_steps: int,
     end_to_end_steps: int,
     rng: np.random.Generator,
-    learning_rate: float = 1e-3,
     augment: Augment | None = None,
-    on_step: StepHook | None = None,
     on_round: Callable[[int], None] | None = None,
 ) -> GPSPolicy:
     """Train a student, which is changed in place.
@@ -50,7 +48,6 @@ def dagger(
     :param head_steps: of the fully connected layers, in each round
     :param end_to_end_steps: of the whole network, in each round
     :param augment: random changes of the images
-    :param on_step: as of ``run_episodes``
     :param on_round: called after each round with its number, from 0
     :raises ValueError: an environment that does not show the state
     """
@@ -80,7 +77,6 @@ def dagger(
             resolve_horizon(None, env),
             read_state=None,
             keep_observations=True,
-            on_step=on_step,
         )
         running = np.arange(episodes.U.shape[1]) < episodes.length[:, None]
         lived = map_observation(itemgetter(running), episodes.observations)
@@ -97,7 +93,6 @@ def dagger(
             StudentTargets(mean, identity),
             head_steps=head_steps,
             end_to_end_steps=end_to_end_steps,
-            learning_rate=learning_rate,
             augment=augment,
             rng=rng,
         )

@@ -17,8 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from sb3_gps.hardware import cores
 
 Item = TypeVar("Item")
@@ -178,15 +176,3 @@ def report_failures(failed: Sequence[tuple[Any, BaseException]]) -> int:
     for run, error in failed:
         print(f"failed: {run.path}\n{''.join(traceback.format_exception(error))}")
     return 1 if failed else 0
-
-
-def reached(runs: Sequence[dict[str, Any]], wanted: float) -> float | None:
-    """Steps after which the mean of some seeds' curves is at least so high, None: never.
-
-    Seeds are compared iteration by iteration: where episodes end early, their steps differ.
-    """
-    length = min(len(r["curve"]) for r in runs)
-    curves = np.array([r["curve"][:length] for r in runs])  # (seeds, iterations, 2)
-    steps, values = curves.mean(axis=0).T
-    good = np.flatnonzero(values >= wanted)
-    return float(steps[good[0]]) if len(good) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -19,3 +21,19 @@ def _seed_torch() -> None:
 def rng() -> np.random.Generator:
     """A generator with a fixed seed; numpy's global one is never used."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def here(monkeypatch) -> Iterator[list[list[str]]]:
+    """Runs of a curve are done in this process; the names of the files of each call."""
+    called: list[list[str]] = []
+
+    def do_here(work, items, jobs):
+        called.append([item.path.name for item in items])
+        for item in items:
+            work(item)
+        return []
+
+    monkeypatch.setattr("sb3_gps.curves.in_own_processes", do_here)
+    yield called
+    torch.set_num_threads(1)  # a run takes its share of the cores

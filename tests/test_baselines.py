@@ -13,7 +13,8 @@ from toy_envs import QUICK
 from sb3_gps import baselines
 from sb3_gps.baselines import mean_return, options_of, run_gps, run_sb3
 from sb3_gps.commands import benchmark_environments as command
-from sb3_gps.runs import reached, records
+from sb3_gps.curves import reached
+from sb3_gps.runs import records
 
 ENV = "Toy/PointMass-v0"
 
@@ -114,19 +115,10 @@ def test_the_table_and_the_plot(tmp_path):
         assert command.table([*sac, *RUNS[2:]]).endswith("| 4,000 |  |  |")
 
 
-def test_the_command_runs_what_is_missing(small, monkeypatch, tmp_path, capsys):
+def test_the_command_runs_what_is_missing(here, small, monkeypatch, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(command, "OPTIONS", {ENV: {"head_steps": 2, "last_head_steps": 0}})
     monkeypatch.setattr(command, "GPS_STEPS", 120)
-    called = []
-
-    def here(function, items, jobs):
-        called.append([item.path.name for item in items])
-        for item in items:
-            function(item)
-        return []
-
-    monkeypatch.setattr(command, "in_own_processes", here)
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     arguments = ["--algorithms", "gps", "ppo", "--seeds", "3", "--steps", "200", "--episodes", "1"]
@@ -137,7 +129,7 @@ def test_the_command_runs_what_is_missing(small, monkeypatch, tmp_path, capsys):
     args.steps = 400
     assert command.main(args) == 0
     # Of PPO, which was to go further than it is, more is missing.
-    assert called == [["gps_seed3.json", "ppo_seed3.json"], [], ["ppo_seed3.json"]]
+    assert here == [["gps_seed3.json", "ppo_seed3.json"], [], ["ppo_seed3.json"]]
     assert f"| {ENV} |  | " in capsys.readouterr().out
     steps = [run["curve"][-1][0] for run in records(tmp_path) if run["algorithm"] == "ppo"]
     assert steps == [400]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import toy_envs  # noqa: F401  registers Toy/*
-from toy_envs import HORIZON, QUICK, SMALL_NETWORK
+from toy_envs import HORIZON, QUICK, SMALL_NETWORK, SMALL_POLICY
 
 from sb3_gps import compare
 from sb3_gps.commands import benchmark_compare as command
@@ -45,15 +45,8 @@ def test_every_opponent_runs_and_goes_on(name, tmp_path):
 
 
 def test_pose_images_count():
-    options = {k: v for k, v in QUICK.items() if k != "seed"}
-    network = dict(features_extractor_kwargs=SMALL_NETWORK)
-    outcome = run_gps(
-        ENV,
-        0,
-        0,
-        TRIAL,
-        **{**options, "policy_kwargs": network, "pose_images": 10, "pose_steps": 1},
-    )
+    options = {k: v for k, v in {**QUICK, "policy_kwargs": SMALL_POLICY}.items() if k != "seed"}
+    outcome = run_gps(ENV, 0, TRIAL, {**options, "pose_images": 10, "pose_steps": 1})
     assert outcome.before == {"pose images": 10}
     steps = [steps for steps, _ in outcome.curve]
     assert steps == sorted(steps) and (steps[-1] - 10) % HORIZON == 0
@@ -82,24 +75,15 @@ def test_a_missing_package_is_named():
         _ = opponent.kind
 
 
-def test_the_command(monkeypatch, tmp_path, capsys):
+def test_the_command(here, monkeypatch, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.setitem(compare.OPPONENTS, "ppo-state", small("ppo-state"))
-    called = []
-
-    def here(function, items, jobs):
-        called.append([item.path.name for item in items])
-        for item in items:
-            function(item)
-        return []
-
-    monkeypatch.setattr(command, "in_own_processes", here)
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     line = f"--tasks {ENV} --algos ppo-state --seeds 0 1 --steps 60 --every 30 --positions 2"
     args = parser.parse_args([*line.split(), "--out", str(tmp_path)])
     assert command.main(args) == 0 and command.main(args) == 0
-    assert called == [["ppo-state_seed0.json", "ppo-state_seed1.json"], []]
+    assert here == [["ppo-state_seed0.json", "ppo-state_seed1.json"], []]
     assert f"| {ENV} | ppo-state | 2 | 60 |  | " in capsys.readouterr().out
     assert (tmp_path / "success.png").stat().st_size > 1000
     assert "never" in (tmp_path / "summary.md").read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from sb3_gps.commands.options import require
-from sb3_gps.hardware import cores
-from sb3_gps.runs import in_own_processes, reached, records, report_failures
+from sb3_gps.curves import CurveRun, reached, run_curves
 
 ALGORITHMS = (
     "gps",
@@ -50,82 +48,54 @@ def main(args: argparse.Namespace) -> int:
     if "tqc" in args.algos:
         require("sb3_contrib", extra="benchmark")
     wanted = [
-        Wanted.of(args, task, a, s) for s in args.seeds for a in args.algos for task in args.tasks
+        CompareRun(
+            args.out,
+            task if "/" in task else f"GPS/{task}-v0",
+            algorithm,
+            seed,
+            args.steps,
+            args.jobs,
+            args.expert_steps,
+            args.every,
+            args.positions,
+        )
+        for seed in args.seeds
+        for algorithm in args.algos
+        for task in args.tasks
     ]
-    missing = [run for run in wanted if not run.finished]
-    failed = in_own_processes(partial(do, jobs=args.jobs), missing, args.jobs)
-    if done := records(args.out):
-        write_summary(done, args.out)
-        print(table(done))
-    return report_failures(failed)
+    return run_curves(do, wanted, write_summary)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One run of one algorithm, and where its record goes."""
+class CompareRun(CurveRun):
+    """
+    :param expert_steps: of DAgger's expert
+    :param every: steps between two evaluations
+    :param positions: unseen ones, of an evaluation
+    """
 
-    path: Path  # of its record
-    env: str
-    algorithm: str
-    seed: int
-    steps: int
     expert_steps: int
     every: int
     positions: int
 
-    @classmethod
-    def of(cls, args: argparse.Namespace, task: str, algorithm: str, seed: int) -> Wanted:
-        """One of those that were asked for."""
-        env = task if "/" in task else f"GPS/{task}-v0"
-        path = args.out / env.replace("/", "_") / f"{algorithm}_seed{seed}.json"
-        sizes = args.expert_steps, args.every, args.positions
-        return cls(path, env, algorithm, seed, args.steps, *sizes)
 
-    @property
-    def finished(self) -> bool:
-        """Whether its record reaches as far as it was to go; that of some grows."""
-        if not self.path.exists():
-            return False
-        if self.algorithm in ("gps", "dagger"):  # written at their end
-            return True
-        return bool(json.loads(self.path.read_text())["curve"][-1][0] >= self.steps)
-
-
-def do(run: Wanted, jobs: int) -> None:
+def do(run: CompareRun) -> None:
     """Train, evaluate and write one run; in a process of its own."""
-    import torch as th
+    from sb3_gps.compare import OPPONENTS, Trial, run_dagger, run_gps, run_opponent
 
-    from sb3_gps.compare import OPPONENTS, Outcome, Trial, run_dagger, run_gps, run_opponent
-    from sb3_gps.experiment import machine, plain_options, write_json
-
-    th.set_num_threads(max(1, cores() // jobs))
     trial = Trial(run.positions, run.every)
-    folder = run.path.with_suffix("")
-    opponent = OPPONENTS.get(run.algorithm)
-
-    def write(outcome: Outcome) -> None:
-        record = {
-            "env": run.env,
-            "algorithm": run.algorithm,
-            "seed": run.seed,
-            "options": plain_options(opponent.options) if opponent else {},
-            "positions": run.positions,
-            "curve": outcome.curve,
-            "before": outcome.before,
-            "seconds": round(outcome.seconds, 1),
-            "machine": machine(),
-            "runs_at_once": jobs,
-        }
-        write_json(run.path, record)
-
+    write = partial(run.write, positions=run.positions)
+    if opponent := OPPONENTS.get(run.algorithm):
+        so_far = partial(write, options=opponent.options, before={})
+        run_opponent(opponent, run.env, run.seed, run.steps, run.folder, trial, so_far)
+        return
     if run.algorithm == "gps":
-        write(run_gps(run.env, run.seed, 0, trial))
-    elif opponent is None:
-        expert = run.expert_steps
-        write(run_dagger(run.env, run.seed, run.steps, folder, trial, expert_steps=expert))
+        options: dict[str, Any] = {}
+        outcome = run_gps(run.env, run.seed, trial, options)
     else:
-        so_far = lambda curve, seconds: write(Outcome(curve, seconds))  # noqa: E731
-        run_opponent(opponent, run.env, run.seed, run.steps, folder, trial, so_far)
+        options = {"expert_steps": run.expert_steps}
+        outcome = run_dagger(run.env, run.seed, run.steps, run.folder, trial, **options)
+    write(outcome.curve, outcome.seconds, options, before=outcome.before)
 
 
 def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from sb3_gps.commands.options import require
+from sb3_gps.curves import CurveRun, reached, run_curves
 from sb3_gps.hardware import cores
-from sb3_gps.runs import in_own_processes, reached, records, report_failures
 
 GPS_STEPS = 20_000  # of the environment, to the nearest iteration
 SAC_STEPS = 200_000  # after which its return is what GPS is to reach
-# Of GPS, where the student sees the state: the same for all. The pendulum would swing up with more
-# noise at first, but the arms would learn more slowly.
+# Of GPS, where the student sees the state: the same for all. With more noise at first the pendulum
+# would swing up more surely, but the arms learn more slowly.
 SHARED: dict[str, Any] = dict(
     sampling="global",
     prior="network",
@@ -57,82 +56,34 @@ def main(args: argparse.Namespace) -> int:
     """Run what is missing, then write and print the table of all that the folder holds."""
     require("matplotlib", "rich")
     wanted = [
-        Wanted(args.out, env, algorithm, seed, args.steps, args.episodes, args.jobs)
+        EnvironmentRun(args.out, env, algorithm, seed, args.steps, args.jobs, args.episodes)
         for seed in args.seeds
         for algorithm in args.algorithms
         for env in args.envs
     ]
-    missing = [run for run in wanted if not run.finished]
-    failed = in_own_processes(partial(do, jobs=args.jobs), missing, args.jobs)
-    if done := records(args.out):
-        write_summary(done, args.out)
-        print(table(done))
-    return report_failures(failed)
+    return run_curves(do, wanted, write_summary)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One run of one algorithm, and where its record goes."""
+class EnvironmentRun(CurveRun):
+    """
+    :param episodes: of an evaluation
+    """
 
-    out: Path
-    env: str
-    algorithm: str
-    seed: int
-    steps: int
     episodes: int
-    jobs: int
-
-    @property
-    def path(self) -> Path:
-        """Of its record."""
-        return self.out / self.env.replace("/", "_") / f"{self.algorithm}_seed{self.seed}.json"
-
-    @property
-    def finished(self) -> bool:
-        """Whether its record reaches as far as it was to go; of PPO and SAC it grows."""
-        if not self.path.exists():
-            return False
-        reached = json.loads(self.path.read_text())["curve"][-1][0]
-        return bool(self.algorithm == "gps" or reached >= self.steps)
 
 
-def do(run: Wanted, jobs: int) -> None:
+def do(run: EnvironmentRun) -> None:
     """Train, evaluate and write one run; in a process of its own."""
-    import torch as th
-
     from sb3_gps.baselines import options_of, run_gps, run_sb3
-    from sb3_gps.experiment import machine, plain_options, write_json
 
-    th.set_num_threads(max(1, cores() // jobs))
     gps = run.algorithm == "gps"
     options = OPTIONS[run.env] if gps else options_of(run.algorithm, run.env)
-
-    def write(curve: list[tuple[int, float]], seconds: float) -> None:
-        record = {
-            "env": run.env,
-            "algorithm": run.algorithm,
-            "seed": run.seed,
-            "options": plain_options(options),
-            "episodes": run.episodes,
-            "curve": curve,
-            "seconds": round(seconds, 1),
-            "machine": machine(),
-            "runs_at_once": jobs,
-        }
-        write_json(run.path, record)
-
+    write = partial(run.write, options=options, episodes=run.episodes)
     if gps:
         write(*run_gps(run.env, run.seed, GPS_STEPS, options, run.episodes))
     else:
-        run_sb3(
-            run.algorithm,
-            run.env,
-            run.seed,
-            run.steps,
-            run.episodes,
-            folder=run.path.with_suffix(""),
-            on_evaluation=write,
-        )
+        run_sb3(run.algorithm, run.env, run.seed, run.steps, run.episodes, run.folder, write)
 
 
 def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:

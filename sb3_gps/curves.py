@@ -1,0 +1,117 @@
+"""Runs whose record is a curve, of something against environment steps.
+
+A run that can be stopped anywhere writes its record at every evaluation, so that what was cut short
+can be seen, and a longer run asked for later goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sb3_gps.hardware import cores
+from sb3_gps.runs import in_own_processes, read_record, records, report_failures
+
+Curve = list[tuple[int, float]]  # steps of the environment, and what was measured after them
+WHOLE = ("gps", "dagger")  # algorithms whose records are written at their end alone
+
+
+@dataclass(frozen=True)
+class CurveRun:
+    """One run of one algorithm, and where its record goes.
+
+    :param steps: that it is to go, where it can be stopped anywhere
+    :param jobs: runs at once, sharing the cores
+    """
+
+    out: Path
+    env: str
+    algorithm: str
+    seed: int
+    steps: int
+    jobs: int
+
+    @property
+    def path(self) -> Path:
+        """Of its record."""
+        return self.out / self.env.replace("/", "_") / f"{self.algorithm}_seed{self.seed}.json"
+
+    @property
+    def folder(self) -> Path:
+        """Of what it needs to go on."""
+        return self.path.with_suffix("")
+
+    @property
+    def finished(self) -> bool:
+        """Whether its record reaches as far as it is to go."""
+        if not self.path.exists():
+            return False
+        return self.algorithm in WHOLE or read_record(self.path)["curve"][-1][0] >= self.steps
+
+    def write(self, curve: Curve, seconds: float, options: dict[str, Any], **more: Any) -> None:
+        """Its record, so far.
+
+        :param seconds: of training
+        :param options: keywords of the algorithm
+        :param more: JSON-able entries
+        """
+        from sb3_gps.experiment import machine, plain_options, write_json
+
+        record = {
+            "env": self.env,
+            "algorithm": self.algorithm,
+            "seed": self.seed,
+            "options": plain_options(options),
+            **more,
+            "curve": curve,
+            "seconds": round(seconds, 1),
+            "machine": machine(),
+            "runs_at_once": self.jobs,
+        }
+        write_json(self.path, record)
+
+
+def run_curves(
+    do: Callable[[Any], None],
+    wanted: Sequence[CurveRun],
+    write_summary: Callable[[list[dict[str, Any]], Path], None],
+) -> int:
+    """Do what is missing, then write the summary of all that their folder holds, and print it.
+
+    :param do: trains, evaluates and writes one run; picklable
+    :param wanted: runs of one folder
+    :param write_summary: of records, as ``summary.md`` and a picture in a folder
+    :return: the exit status of the command
+    """
+    out, jobs = wanted[0].out, wanted[0].jobs
+    missing = [run for run in wanted if not run.finished]
+    failed = in_own_processes(partial(in_its_share, do), missing, jobs)
+    if done := records(out):
+        write_summary(done, out)
+        print((out / "summary.md").read_text())
+    return report_failures(failed)
+
+
+def in_its_share(do: Callable[[Any], None], run: CurveRun) -> None:
+    """A run with its share of the cores; in a process of its own."""
+    import torch as th
+
+    th.set_num_threads(max(1, cores() // run.jobs))
+    do(run)
+
+
+def reached(runs: Sequence[dict[str, Any]], wanted: float) -> float | None:
+    """Steps after which the mean of some seeds' curves is at least so high, None: never.
+
+    Seeds are compared iteration by iteration: where episodes end early, their steps differ.
+    """
+    length = min(len(r["curve"]) for r in runs)
+    curves = np.array([r["curve"][:length] for r in runs])  # (seeds, iterations, 2)
+    steps, values = curves.mean(axis=0).T
+    good = np.flatnonzero(values >= wanted)
+    return float(steps[good[0]]) if len(good) else None
