@@ -23,14 +23,14 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_gps.curves import Curve
+from sb3_gps.curves import Curve, Point
 from sb3_gps.files import rewrite
 from sb3_gps.gps import GPS
 from sb3_gps.ways import policy_for
 
 EVALUATION_SEED = 10_000  # of the episodes that returns are measured on, the same for all
 CHUNK = 10_000  # steps between two evaluations, after each of which a run can be resumed
-OnEvaluation = Callable[[Curve, float], None]
+OnEvaluation = Callable[[Curve], None]
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC}
 
 # Keywords of an algorithm; "n_envs" and "normalize" are those of its environment.
@@ -71,11 +71,11 @@ def options_of(algorithm: str, env_id: str) -> dict[str, Any]:
     return copy.deepcopy(ZOO[algorithm].get(env_id, {}))
 
 
-def mean_return(model: PolicyPredictor, env: VecEnv, episodes: int) -> float:
-    """Of deterministic episodes, the same at each call."""
+def mean_return(model: PolicyPredictor, env: VecEnv, episodes: int) -> dict[str, float]:
+    """Of deterministic episodes, the same at each call, as "return"."""
     env.seed(EVALUATION_SEED)
     returns, _ = evaluate_policy(model, env, episodes, warn=False, return_episode_rewards=True)
-    return float(np.mean(returns))
+    return {"return": float(np.mean(returns))}
 
 
 class CurveCallback(BaseCallback):
@@ -84,7 +84,7 @@ class CurveCallback(BaseCallback):
     :param measure: of the model
     """
 
-    def __init__(self, measure: Callable[[GPS], float]) -> None:
+    def __init__(self, measure: Callable[[GPS], Point]) -> None:
         super().__init__()
         self.measure = measure
         self.curve: Curve = []
@@ -100,7 +100,8 @@ class CurveCallback(BaseCallback):
     def add(self, model: GPS) -> None:
         """A point of the curve."""
         steps = model.pose_images_used + model.num_timesteps
-        self.curve.append((steps, self.measure(model)))
+        seconds = round(sum(model.seconds.values()), 3)
+        self.curve.append({"steps": steps, "seconds": seconds, **self.measure(model)})
 
 
 def train_gps(
@@ -108,14 +109,13 @@ def train_gps(
     seed: int,
     steps: int | None,
     options: dict[str, Any],
-    measure: Callable[[GPS], float],
+    measure: Callable[[GPS], Point],
 ) -> tuple[GPS, Curve]:
-    """Train once.
+    """Train once, judged after each iteration.
 
     :param steps: of the environment, to the nearest iteration; None: those of the options
     :param options: keywords of ``GPS``
-    :param measure: what a model is worth
-    :return: the model, and (steps, worth) after each iteration
+    :param measure: what a model is worth, by name
     """
     env = make_vec_env(env_id)
     callback = CurveCallback(measure)
@@ -125,18 +125,14 @@ def train_gps(
     return model, callback.curve
 
 
-def run_gps(
-    env_id: str, seed: int, steps: int, options: dict[str, Any], episodes: int
-) -> tuple[Curve, float]:
+def run_gps(env_id: str, seed: int, steps: int, options: dict[str, Any], episodes: int) -> Curve:
     """``train_gps`` by returns.
 
     :param episodes: of an evaluation
-    :return: (steps, return) after each iteration, and the seconds without evaluation
     """
     apart = make_vec_env(env_id, n_envs=min(episodes, 10))
     measure = partial(mean_return, env=apart, episodes=episodes)
-    model, curve = train_gps(env_id, seed, steps, options, measure)
-    return curve, float(sum(model.seconds.values()))
+    return train_gps(env_id, seed, steps, options, measure)[1]
 
 
 def run_sb3(
@@ -147,14 +143,14 @@ def run_sb3(
     episodes: int,
     folder: Path,
     on_evaluation: OnEvaluation | None = None,
-) -> tuple[Curve, float]:
+) -> Curve:
     """Train PPO or SAC, going on from ``folder`` where an earlier run stopped.
 
     :param steps: of the environment, in all
     :param episodes: of an evaluation
     :param folder: of what a run needs to go on; its files are those of the last evaluation
-    :param on_evaluation: called with what is returned, as far as it is known
-    :return: (steps, return) every ``CHUNK`` steps, and the seconds without evaluation
+    :param on_evaluation: called with the curve so far
+    :return: a point every ``CHUNK`` steps
     """
     options = options_of(algorithm, env_id)
     n_envs, normalize = options.pop("n_envs", 1), options.pop("normalize", False)
@@ -174,23 +170,23 @@ def train_resumably(
     keywords: dict[str, Any],
     env: VecEnv,
     apart: VecEnv,
-    measure: Callable[[BaseAlgorithm], float],
+    measure: Callable[[BaseAlgorithm], Point],
     steps: int,
     chunk: int,
     folder: Path,
     on_evaluation: OnEvaluation | None = None,
-) -> tuple[Curve, float]:
+) -> Curve:
     """Train an algorithm of SB3 in chunks, each of which a later call can go on from.
 
     :param keywords: of the algorithm, but for the environment
     :param env: that it is trained in; observations may be normalised (``VecNormalize``)
     :param apart: that ``measure`` uses, normalised alike
-    :param measure: what a model is worth
+    :param measure: what a model is worth, by name
     :param steps: of the environment, in all
     :param chunk: steps between two evaluations
     :param folder: of what a run needs to go on; its files are those of the last evaluation
-    :param on_evaluation: called with what is returned, as far as it is known
-    :return: (steps, worth) after each chunk, and the seconds without evaluation
+    :param on_evaluation: called with the curve so far
+    :return: a point after each chunk
     """
     saved = folder / "model.zip"
     curve: Curve = []
@@ -202,7 +198,8 @@ def train_resumably(
             model.set_env(env)
         if isinstance(model, OffPolicyAlgorithm):
             model.load_replay_buffer(folder / "replay.pkl")
-        curve, seconds = model.curve, model.seconds_so_far  # type: ignore[attr-defined]
+        curve = model.curve  # type: ignore[attr-defined]
+        seconds = curve[-1]["seconds"]
     else:
         model = kind(env=env, **keywords)
     while model.num_timesteps < steps:
@@ -212,8 +209,9 @@ def train_resumably(
         if isinstance(env, VecNormalize):
             assert isinstance(apart, VecNormalize)
             apart.obs_rms = env.obs_rms
-        curve.append((model.num_timesteps, measure(model)))
-        model.curve, model.seconds_so_far = curve, seconds  # type: ignore[attr-defined]
+        point = {"steps": model.num_timesteps, "seconds": round(seconds, 3), **measure(model)}
+        curve.append(point)
+        model.curve = curve  # type: ignore[attr-defined]
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(model, OffPolicyAlgorithm):
             rewrite(folder / "replay.pkl", model.save_replay_buffer)
@@ -221,5 +219,5 @@ def train_resumably(
             rewrite(folder / "normalize.pkl", lambda path: env.save(str(path)))
         rewrite(saved, model.save)
         if on_evaluation is not None:
-            on_evaluation(curve, seconds)
-    return curve, seconds
+            on_evaluation(curve)
+    return curve

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import importlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,8 +30,9 @@ from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage
 
 from sb3_gps.baselines import OnEvaluation, train_gps, train_resumably
-from sb3_gps.curves import Curve
+from sb3_gps.curves import Curve, Point
 from sb3_gps.dagger import dagger
+from sb3_gps.environment import optional_attribute
 from sb3_gps.evaluation import evaluate_split
 from sb3_gps.features import VisuomotorExtractor
 from sb3_gps.gps import DEFAULT_AUGMENTATION
@@ -78,10 +80,21 @@ class Opponent:
             package = module.replace("_", "-")
             raise ValueError(f"{name} needs {package}: pip install {package}") from error
 
-    def make_env(self, env_id: str, n_envs: int, seed: int | None = None) -> VecEnv:
+    @property
+    def sees_images(self) -> bool:
+        """Whether it acts on images."""
+        return self.adds is None or self.adds.get("images", True)
+
+    def make_env(
+        self,
+        env_id: str,
+        n_envs: int,
+        seed: int | None = None,
+        env_kwargs: dict[str, Any] | None = None,
+    ) -> VecEnv:
         """The task as it sees it."""
         wrapper = None if self.adds is None else partial(InfoObservation, **self.adds)
-        env = make_vec_env(env_id, n_envs, seed=seed, wrapper_class=wrapper)
+        env = make_vec_env(env_id, n_envs, seed=seed, wrapper_class=wrapper, env_kwargs=env_kwargs)
         if not self.normalize:
             return env
         assert isinstance(env.observation_space, gym.spaces.Dict)
@@ -113,31 +126,53 @@ ALGORITHMS = ("gps", *OPPONENTS, "dagger")
 class Trial:
     """How a run is judged.
 
-    :param positions: unseen ones that a policy is tried on
+    :param positions: unseen ones that a policy is tried on, and as many with distractors; the
+        training positions are all tried
     :param every: steps between two evaluations, where the algorithm can be stopped anywhere
     :param n_envs: environments of an evaluation
+    :param video: of a few episodes at the end, where the policy sees images; None: none
     """
 
     positions: int = 100
     every: int = 10_000
     n_envs: int = 16
+    video: Path | None = None
 
-    def success(self, model: PolicyPredictor, env: VecEnv) -> float:
-        """In percent."""
-        return 100.0 * evaluate_split(model, env, "spatial", self.positions).rate
+    def success(self, model: PolicyPredictor, env: VecEnv) -> Point:
+        """In percent, on each split that the task has."""
+        plan = dict.fromkeys(_splits(env), self.positions)
+        if "train" in plan:
+            plan["train"] = optional_attribute(env, "num_conditions")
+        return {
+            split: 100.0 * evaluate_split(model, env, split, positions).rate
+            for split, positions in plan.items()
+        }
+
+    def film(
+        self, model: PolicyPredictor, env_id: str, make_env: Callable[..., VecEnv] = make_vec_env
+    ) -> None:
+        """Write its video, of positions that are not judged."""
+        if self.video is None:
+            return
+        from sb3_gps.video import film_splits, write_video
+
+        filmed = {split: 2 for split in _splits(make_env(env_id, 1)) if split != "train"}
+        write_video(film_splits(model, env_id, filmed, make_env=make_env), self.video)
+
+
+def _splits(env: VecEnv) -> tuple[str, ...]:
+    return optional_attribute(env, "splits", ("spatial",))
 
 
 @dataclass
 class Outcome:
     """What a run came to.
 
-    :param curve: (steps in all, success in percent)
-    :param seconds: of training, without evaluation
+    :param curve: of the steps in all, and success on each split in percent
     :param before: steps before the policy itself learns, by what they are for
     """
 
     curve: Curve
-    seconds: float
     before: dict[str, int] = field(default_factory=dict)
 
 
@@ -157,7 +192,7 @@ def run_opponent(
         apart.training, apart.norm_reward = False, False
     # SB3 writes into policy_kwargs.
     keywords = dict(policy=opponent.policy, seed=seed, **copy.deepcopy(opponent.options))
-    curve, seconds = train_resumably(
+    curve = train_resumably(
         opponent.kind,
         keywords,
         env,
@@ -168,7 +203,19 @@ def run_opponent(
         folder,
         on_evaluation,
     )
-    return Outcome(curve, seconds)
+    if opponent.sees_images:
+        model = opponent.kind.load(folder / "model.zip", device="cpu")
+        trial.film(model, env_id, partial(_as_it_was, opponent, folder))
+    return Outcome(curve)
+
+
+def _as_it_was(opponent: Opponent, folder: Path, env_id: str, n_envs: int, **kwargs: Any) -> VecEnv:
+    """The task as an opponent sees it at the end of its run."""
+    env = opponent.make_env(env_id, n_envs, **kwargs)
+    if isinstance(env, VecNormalize):
+        env = VecNormalize.load(str(folder / "normalize.pkl"), env.venv)
+        env.training = False
+    return env
 
 
 def run_gps(env_id: str, seed: int, trial: Trial, options: dict[str, Any]) -> Outcome:
@@ -178,7 +225,8 @@ def run_gps(env_id: str, seed: int, trial: Trial, options: dict[str, Any]) -> Ou
     """
     apart = make_vec_env(env_id, trial.n_envs)
     model, curve = train_gps(env_id, seed, None, options, partial(trial.success, env=apart))
-    return Outcome(curve, sum(model.seconds.values()), {"pose images": model.pose_images_used})
+    trial.film(model, env_id)
+    return Outcome(curve, {"pose images": model.pose_images_used})
 
 
 def run_dagger(
@@ -219,7 +267,7 @@ def run_dagger(
     th.manual_seed(seed)
     student = MultiInputPolicy(gym.spaces.Dict(parts), seen.action_space, lambda _: 1e-3)
     curve: Curve = []
-    seconds = expert_run.seconds
+    seconds = expert_run.curve[-1]["seconds"]
     starts = [
         [Start(seed=int(s)) for s in rng.integers(2**31, size=episodes)] for _ in range(rounds)
     ]
@@ -229,7 +277,7 @@ def run_dagger(
         nonlocal seconds, begin
         seconds += time.perf_counter() - begin
         done = expert_steps + (number + 1) * episodes * horizon
-        curve.append((done, trial.success(student, apart)))
+        curve.append({"steps": done, "seconds": round(seconds, 3), **trial.success(student, apart)})
         begin = time.perf_counter()
 
     dagger(
@@ -243,4 +291,5 @@ def run_dagger(
         augment=DEFAULT_AUGMENTATION,
         on_round=on_round,
     )
-    return Outcome(curve, seconds, {"expert": expert_steps})
+    trial.film(student, env_id)
+    return Outcome(curve, {"expert": expert_steps})

@@ -17,7 +17,9 @@ import numpy as np
 from sb3_gps.hardware import cores
 from sb3_gps.runs import in_own_processes, read_record, records, report_failures
 
-Curve = list[tuple[int, float]]  # steps of the environment, and what was measured after them
+# "steps" of the environment so far, "seconds" of training, and what was measured then.
+Point = dict[str, float]
+Curve = list[Point]
 WHOLE = ("gps", "dagger")  # algorithms whose records are written at their end alone
 
 
@@ -47,29 +49,41 @@ class CurveRun:
         return self.path.with_suffix("")
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What a record of it must agree in, JSON-able: how it learns, and how it is judged."""
+        raise NotImplementedError
+
+    @property
     def finished(self) -> bool:
-        """Whether its record reaches as far as it is to go."""
+        """Whether its record reaches as far as it is to go.
+
+        :raises ValueError: when the record is that of a run with other settings
+        """
         if not self.path.exists():
             return False
-        return self.algorithm in WHOLE or read_record(self.path)["curve"][-1][0] >= self.steps
+        there = read_record(self.path)
+        for name, wanted in self.settings.items():
+            if there.get(name) != wanted:
+                raise ValueError(
+                    f"{self.path} is of a run with {name} {there.get(name)}, not {wanted}; remove "
+                    "it and the folder beside it, or choose another --out"
+                )
+        return self.algorithm in WHOLE or there["curve"][-1]["steps"] >= self.steps
 
-    def write(self, curve: Curve, seconds: float, options: dict[str, Any], **more: Any) -> None:
+    def write(self, curve: Curve, **more: Any) -> None:
         """Its record, so far.
 
-        :param seconds: of training
-        :param options: keywords of the algorithm
         :param more: JSON-able entries
         """
-        from sb3_gps.experiment import machine, plain_options, write_json
+        from sb3_gps.experiment import machine, write_json
 
         record = {
             "env": self.env,
             "algorithm": self.algorithm,
             "seed": self.seed,
-            "options": plain_options(options),
+            **self.settings,
             **more,
             "curve": curve,
-            "seconds": round(seconds, 1),
             "machine": machine(),
             "runs_at_once": self.jobs,
         }
@@ -80,17 +94,19 @@ def run_curves(
     do: Callable[[Any], None],
     wanted: Sequence[CurveRun],
     write_summary: Callable[[list[dict[str, Any]], Path], None],
+    engine: str = "processes",
 ) -> int:
     """Do what is missing, then write the summary of all that their folder holds, and print it.
 
     :param do: trains, evaluates and writes one run; picklable
     :param wanted: runs of one folder
-    :param write_summary: of records, as ``summary.md`` and a picture in a folder
+    :param write_summary: of records, as ``summary.md`` and pictures in a folder
+    :param engine: that runs are done on, one of ``runs.ENGINES``
     :return: the exit status of the command
     """
     out, jobs = wanted[0].out, wanted[0].jobs
     missing = [run for run in wanted if not run.finished]
-    failed = in_own_processes(partial(in_its_share, do), missing, jobs)
+    failed = in_own_processes(partial(in_its_share, do), missing, jobs, engine)
     if done := records(out):
         write_summary(done, out)
         print((out / "summary.md").read_text())
@@ -105,13 +121,19 @@ def in_its_share(do: Callable[[Any], None], run: CurveRun) -> None:
     do(run)
 
 
-def reached(runs: Sequence[dict[str, Any]], wanted: float) -> float | None:
-    """Steps after which the mean of some seeds' curves is at least so high, None: never.
+def array(runs: Sequence[dict[str, Any]], *keys: str) -> np.ndarray:
+    """The curves of some seeds as far as all of them go, (seeds, points, keys).
 
-    Seeds are compared iteration by iteration: where episodes end early, their steps differ.
+    Seeds are compared evaluation by evaluation: where episodes end early, their steps differ.
     """
-    length = min(len(r["curve"]) for r in runs)
-    curves = np.array([r["curve"][:length] for r in runs])  # (seeds, iterations, 2)
-    steps, values = curves.mean(axis=0).T
+    length = min(len(run["curve"]) for run in runs)
+    return np.array(
+        [[[point[key] for key in keys] for point in run["curve"][:length]] for run in runs]
+    )
+
+
+def reached(runs: Sequence[dict[str, Any]], key: str, wanted: float) -> float | None:
+    """Steps after which the mean of some seeds' curves is at least so high, None: never."""
+    steps, values = array(runs, "steps", key).mean(axis=0).T
     good = np.flatnonzero(values >= wanted)
     return float(steps[good[0]]) if len(good) else None

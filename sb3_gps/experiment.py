@@ -313,6 +313,15 @@ def conditions_of_measurement(records: Sequence[dict[str, Any]]) -> str:
 
 
 def plain_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Options as JSON gives them back."""
-    plain = (int, float, str, bool, type(None), list, dict)
-    return {k: v if isinstance(v, plain) else repr(v) for k, v in options.items()}
+    """Options as JSON gives them back; a class by its name, what else JSON has not as its repr."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        if isinstance(value, type):
+            return value.__qualname__
+        return value if isinstance(value, (int, float, str, type(None))) else repr(value)
+
+    return {key: plain(value) for key, value in options.items()}

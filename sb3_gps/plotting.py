@@ -14,9 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from sb3_gps.curves import array
 from sb3_gps.experiment import SPLITS, splits_of
 from sb3_gps.files import rewrite
 from sb3_gps.paper import PAPER_TASKS, short_name
+from sb3_gps.statistics import THRESHOLDS, Comparison
 from sb3_gps.ways import WAYS
 
 _COLOURS = {"train": "#1f77b4", "spatial": "#2ca02c", "visual": "#d62728"}
@@ -184,23 +186,43 @@ def plot_returns(records: Sequence[dict[str, Any]], path: Path) -> None:
     :param records: of ``benchmark environments``
     :raises ValueError: without records
     """
-    _plot_curves(records, path, "return", level_of="sac")
+    _plot_curves(records, path, "steps", "return", level_of="sac")
 
 
 def plot_success_vs_steps(records: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write a PNG: a panel a task, success against steps, mean and range of the seeds.
+    """Write a PNG: a panel a task, success on unseen positions against steps, mean and range.
+
+    What is spent before a policy learns (pose images, an expert) is a bar below its curve.
 
     :param records: of ``benchmark compare``
     :raises ValueError: without records
     """
-    _plot_curves(records, path, "success on unseen positions, %", level_of=None)
+    _plot_curves(records, path, "steps", "spatial")
+
+
+def plot_success_vs_seconds(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """The same against the seconds of training, without evaluation."""
+    _plot_curves(records, path, "seconds", "spatial")
+
+
+_LABELS = {
+    "return": "return",
+    "spatial": "success on unseen positions, %",
+    "steps": "steps of the environment",
+    "seconds": "seconds of training",
+}
 
 
 def _plot_curves(
-    records: Sequence[dict[str, Any]], path: Path, ylabel: str, level_of: str | None
+    records: Sequence[dict[str, Any]],
+    path: Path,
+    x: str,
+    y: str,
+    level_of: str | None = None,
 ) -> None:
     """A panel an environment, a curve an algorithm.
 
+    :param x: key of the points, as ``y``
     :param level_of: the algorithm whose end is a line to compare with
     """
     if not records:
@@ -209,33 +231,51 @@ def _plot_curves(
     names = sorted({record["algorithm"] for record in records}, key=lambda n: (n != "gps", n))
     columns = min(4, len(envs))
     rows = -(-len(envs) // columns)
-    figure = Figure(figsize=(3.4 * columns, 2.9 * rows + 0.4), layout="constrained")
+    width = max(3.4 * columns, 6.0)  # the legend needs some
+    figure = Figure(figsize=(width, 2.9 * rows + 0.4), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels[len(envs) :]:
         axes.axis("off")
     handles = {}
     for axes, env in zip(panels, envs, strict=False):
         for a, name in enumerate(names):
-            curves = [r["curve"] for r in records if (r["env"], r["algorithm"]) == (env, name)]
-            if not curves:
+            runs = [r for r in records if (r["env"], r["algorithm"]) == (env, name)]
+            if not runs:
                 continue
-            length = min(map(len, curves))
-            curve = np.array([curve[:length] for curve in curves])  # (seeds, points, 2)
-            steps, values = curve[..., 0].mean(axis=0), curve[..., 1]
+            points = array(runs, x, y)
+            along, values = points[..., 0].mean(axis=0), points[..., 1]
             (handles[name],) = axes.plot(
-                steps, values.mean(axis=0), color=f"C{a}", marker="." if length == 1 else None
+                along, values.mean(axis=0), color=f"C{a}", marker="." if len(along) == 1 else None
             )
             low, high = values.min(axis=0), values.max(axis=0)
-            axes.fill_between(steps, low, high, color=f"C{a}", alpha=0.2, lw=0)
+            axes.fill_between(along, low, high, color=f"C{a}", alpha=0.2, lw=0)
             if name == level_of:
                 axes.axhline(values[:, -1].mean(), color=f"C{a}", ls=":", lw=1)
-        axes.set(title=env, xscale="log", xlabel="steps")
+            if x == "steps" and (before := sum(runs[0].get("before", {}).values())):
+                axes.plot([before / 50, before], [-4 - 3 * a] * 2, color=f"C{a}", lw=3, alpha=0.6)
+        axes.set(title=env, xscale="log", xlabel=_LABELS[x])
         axes.xaxis.set_minor_formatter(NullFormatter())  # where a decade is wide, they overlap
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel(ylabel)
+    panels[0].set_ylabel(_LABELS[y])
     labels = [name.upper() for name in handles]
     figure.legend(list(handles.values()), labels, loc="outside upper center", ncols=4)
+    _save(figure, path)
+
+
+def plot_profiles(comparison: Comparison, path: Path) -> None:
+    """Write a PNG: the share of runs that end above each success, with 95 % intervals."""
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for a, (name, share) in enumerate(comparison.profiles.items()):
+        axes.plot(100 * THRESHOLDS, 100 * share.value, color=f"C{a}", label=name.upper())
+        axes.fill_between(
+            100 * THRESHOLDS, 100 * share.low, 100 * share.high, color=f"C{a}", alpha=0.15, lw=0
+        )
+    axes.set(xlabel="success of a run above, %", ylabel="share of runs, %", ylim=(-3, 103))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", fontsize=8)
     _save(figure, path)
 
 

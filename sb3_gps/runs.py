@@ -7,6 +7,7 @@ or budgets can be added later.
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import traceback
@@ -116,11 +117,13 @@ def run_all(runs: Sequence[Run], jobs: int) -> list[tuple[Run, BaseException]]:
 
 
 def in_own_processes(
-    work: Callable[[Item], Any], items: Sequence[Item], jobs: int
+    work: Callable[[Item], Any], items: Sequence[Item], jobs: int, engine: str = "processes"
 ) -> list[tuple[Item, BaseException]]:
     """Do them, ``jobs`` at once, sharing the cores, with a progress bar.
 
     :param work: picklable
+    :param jobs: runs at once on a machine
+    :param engine: one of ``ENGINES``
     :return: those that failed, and why
     """
     from rich.console import Console
@@ -135,7 +138,7 @@ def in_own_processes(
     failed = []
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("runs", total=len(items))
-        for item, error in in_processes(work, items, jobs):
+        for item, error in ENGINES[engine](work, items, jobs):
             if error is not None:
                 failed.append((item, error))
             progress.advance(bar)
@@ -166,6 +169,43 @@ def in_processes(
                 yield futures[future], future.exception()
         finally:  # interrupted: those that have not begun never do
             slots.shutdown(wait=False, cancel_futures=True)
+
+
+def on_ray(
+    work: Callable[[Item], Any], items: Sequence[Item], jobs: int
+) -> Iterator[tuple[Item, BaseException | None]]:
+    """As ``in_processes``, on the machines of a Ray cluster: that of RAY_ADDRESS, else this one.
+
+    What ``work`` writes is written where it runs: give it a folder that all machines share.
+
+    :param jobs: on each machine, so that a run takes that part of this one's cores
+    """
+    import ray
+
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+
+        def apart(item: Item) -> None:
+            work(item)
+
+        # Once only: a run that fails by itself would fail again, and a process that is used again
+        # keeps the threads and the rendering of the run before.
+        share = max(1, cores() // jobs)
+        remote = ray.remote(num_cpus=share, max_retries=0, max_calls=1)(apart)
+        waiting = {remote.remote(item): item for item in items}
+        while waiting:
+            (done,), _ = ray.wait(list(waiting), num_returns=1)
+            try:
+                ray.get(done)
+                error = None
+            except ray.exceptions.RayError as failure:
+                error = failure
+            yield waiting.pop(done), error
+    finally:
+        ray.shutdown()
+
+
+ENGINES = {"processes": in_processes, "ray": on_ray}
 
 
 def report_failures(failed: Sequence[tuple[Any, BaseException]]) -> int:

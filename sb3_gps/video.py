@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.type_aliases import PolicyPredictor
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gps.environment import resolve_horizon
 from sb3_gps.experiment import SPLITS
@@ -25,17 +26,15 @@ _GREEN, _RED, _PLAIN = (20, 140, 60), (190, 30, 30), (40, 40, 40)
 
 
 def film_episodes(
-    model: BaseAlgorithm, env_id: str, starts: Sequence[Start], **env_kwargs: Any
+    model: PolicyPredictor, env: VecEnv, starts: Sequence[Start]
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Run the deterministic policy once from each start.
 
-    :param starts: one environment is made for each; a caption names its split and condition
+    :param env: with ``render_mode="rgb_array"``, an environment for each start; closed at the end
+    :param starts: a caption names the split and condition of each
     :return: RGB frames of all episodes one after another, each ending with its outcome; and
         whether each succeeded, (episodes,) bool
     """
-    env = make_vec_env(
-        env_id, n_envs=len(starts), env_kwargs={"render_mode": "rgb_array", **env_kwargs}
-    )
     images = list(split_space(env.observation_space)[0])
     views: list[list[np.ndarray]] = [[] for _ in starts]
 
@@ -59,15 +58,17 @@ def film_episodes(
 
 
 def film_splits(
-    model: BaseAlgorithm,
+    model: PolicyPredictor,
     env_id: str,
     episodes: dict[str, int],
     first: int = 500,
+    make_env: Callable[..., VecEnv] = make_vec_env,
     **env_kwargs: Any,
 ) -> list[np.ndarray]:
     """Frames of some episodes of each split.
 
     :param episodes: split -> how many
+    :param make_env: (env_id, n_envs=, env_kwargs=) -> what the policy acts in
     :param first: condition of each split; beyond those that are evaluated
     """
     starts = [
@@ -75,7 +76,9 @@ def film_splits(
         for split, count in episodes.items()
         for i in range(count)
     ]
-    return film_episodes(model, env_id, starts, **env_kwargs)[0]
+    env_kwargs = {"render_mode": "rgb_array", **env_kwargs}
+    env = make_env(env_id, n_envs=len(starts), env_kwargs=env_kwargs)
+    return film_episodes(model, env, starts)[0]
 
 
 def write_video(frames: Sequence[np.ndarray], path: Path) -> Path:

@@ -28,7 +28,7 @@ def here(monkeypatch) -> Iterator[list[list[str]]]:
     """Runs of a curve are done in this process; the names of the files of each call."""
     called: list[list[str]] = []
 
-    def do_here(work, items, jobs):
+    def do_here(work, items, jobs, engine):
         called.append([item.path.name for item in items])
         for item in items:
             work(item)

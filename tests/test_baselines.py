@@ -33,18 +33,19 @@ def test_a_run_goes_on_where_it_stopped(algorithm, small, tmp_path):
     seen = []
     folder = tmp_path / "run"
 
-    def stop(curve: list, _: float) -> None:
-        seen.append(curve[-1][0])
+    def stop(curve: list) -> None:
+        seen.append(curve[-1]["steps"])
         if len(seen) == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_sb3(algorithm, ENV, 0, 600, 2, folder, stop)
-    curve, seconds = run_sb3(algorithm, ENV, 0, 600, 2, folder, stop)
-    assert seen == [200, 400, 600] == [steps for steps, _ in curve]
-    assert seconds > 0 and np.isfinite([value for _, value in curve]).all()
-    again, _ = run_sb3(algorithm, ENV, 0, 600, 2, folder)  # it is done: nothing happens
-    np.testing.assert_array_equal(again, curve)
+    curve = run_sb3(algorithm, ENV, 0, 600, 2, folder, stop)
+    assert seen == [200, 400, 600] == [point["steps"] for point in curve]
+    seconds = [point["seconds"] for point in curve]
+    assert seconds == sorted(seconds) and seconds[0] > 0
+    assert np.isfinite([point["return"] for point in curve]).all()
+    assert run_sb3(algorithm, ENV, 0, 600, 2, folder) == curve  # it is done: nothing happens
 
 
 def test_options_are_copies():
@@ -56,13 +57,13 @@ def test_options_are_copies():
 
 def test_gps_is_evaluated_after_each_iteration():
     options = {name: value for name, value in QUICK.items() if name not in ("seed", "iterations")}
-    curve, seconds = run_gps(ENV, 0, 240, options, 2)
-    steps, returns = np.transpose(curve)
+    curve = run_gps(ENV, 0, 240, options, 2)
     # The first iteration fits no policy; the last fit is one more point.
-    assert steps.tolist() == [120, 180, 240] and seconds > 0
-    assert returns[-1] > returns[0]
-    again, _ = run_gps(ENV, 0, 240, options, 2)
-    assert again == curve
+    assert [point["steps"] for point in curve] == [120, 180, 240]
+    assert curve[-1]["seconds"] > curve[0]["seconds"] > 0
+    assert curve[-1]["return"] > curve[0]["return"]
+    again = run_gps(ENV, 0, 240, options, 2)
+    assert [point["return"] for point in again] == [point["return"] for point in curve]
 
 
 def test_all_see_the_same_episodes():
@@ -79,7 +80,8 @@ def test_all_see_the_same_episodes():
 
 
 def record(algorithm: str, seed: int, curve: list) -> dict:
-    return {"env": "Reacher-v5", "algorithm": algorithm, "seed": seed, "curve": curve}
+    points = [{"steps": steps, "return": value} for steps, value in curve]
+    return {"env": "Reacher-v5", "algorithm": algorithm, "seed": seed, "curve": points}
 
 
 RUNS = [
@@ -93,10 +95,10 @@ RUNS = [
 
 def test_reached_is_when_the_mean_of_the_seeds_is_there():
     gps = [run for run in RUNS if run["algorithm"] == "gps"]
-    assert reached(gps, -5.0) == 2000.0
-    assert reached(gps, -8.5) == 1000.0
-    assert reached(gps, -1.0) is None  # one seed alone is no mean
-    assert reached(gps[1:], -1.0) == 4000.0
+    assert reached(gps, "return", -5.0) == 2000.0
+    assert reached(gps, "return", -8.5) == 1000.0
+    assert reached(gps, "return", -1.0) is None  # one seed alone is no mean
+    assert reached(gps[1:], "return", -1.0) == 4000.0
 
 
 def test_the_table_and_the_plot(tmp_path):
@@ -131,5 +133,8 @@ def test_the_command_runs_what_is_missing(here, small, monkeypatch, tmp_path, ca
     # Of PPO, which was to go further than it is, more is missing.
     assert here == [["gps_seed3.json", "ppo_seed3.json"], [], ["ppo_seed3.json"]]
     assert f"| {ENV} |  | " in capsys.readouterr().out
-    steps = [run["curve"][-1][0] for run in records(tmp_path) if run["algorithm"] == "ppo"]
+    steps = [run["curve"][-1]["steps"] for run in records(tmp_path) if run["algorithm"] == "ppo"]
     assert steps == [400]
+    args.episodes = 2  # other figures than those that are there
+    with pytest.raises(ValueError, match="run with episodes 1, not 2; remove it"):
+        command.main(args)

@@ -34,21 +34,24 @@ def test_every_opponent_runs_and_goes_on(name, tmp_path):
     if name == "tqc":
         pytest.importorskip("sb3_contrib")
     seen = []
+    filmed = replace(TRIAL, video=tmp_path / "film.gif")
     first = run_opponent(small(name), ENV, 0, 60, tmp_path, TRIAL)
     more = run_opponent(
-        small(name), ENV, 0, 120, tmp_path, TRIAL, lambda curve, _: seen.append(len(curve))
+        small(name), ENV, 0, 120, tmp_path, filmed, lambda curve: seen.append(len(curve))
     )
-    assert [steps for steps, _ in first.curve] == [60]
-    assert [steps for steps, _ in more.curve] == [60, 120] and seen == [2]
-    assert tuple(more.curve[0]) == tuple(first.curve[0]) and more.seconds > first.seconds > 0
-    assert all(0 <= success <= 100 for _, success in more.curve)
+    assert [point["steps"] for point in first.curve] == [60]
+    assert [point["steps"] for point in more.curve] == [60, 120] and seen == [2]
+    assert more.curve[0] == first.curve[0]
+    assert more.curve[1]["seconds"] > more.curve[0]["seconds"] > 0
+    assert all(0 <= point["spatial"] <= 100 for point in more.curve)
+    assert filmed.video.exists() == small(name).sees_images
 
 
 def test_pose_images_count():
     options = {k: v for k, v in {**QUICK, "policy_kwargs": SMALL_POLICY}.items() if k != "seed"}
     outcome = run_gps(ENV, 0, TRIAL, {**options, "pose_images": 10, "pose_steps": 1})
     assert outcome.before == {"pose images": 10}
-    steps = [steps for steps, _ in outcome.curve]
+    steps = [point["steps"] for point in outcome.curve]
     assert steps == sorted(steps) and (steps[-1] - 10) % HORIZON == 0
 
 
@@ -58,7 +61,7 @@ def test_the_training_of_the_expert_counts(monkeypatch, tmp_path):
     sizes = dict(expert_steps=60, episodes=4, head_steps=2, end_to_end_steps=0)
     outcome = run_dagger(ENV, 0, 60 + 2 * 4 * HORIZON, tmp_path, TRIAL, **sizes)
     assert outcome.before == {"expert": 60}
-    assert [steps for steps, _ in outcome.curve] == [60 + 4 * HORIZON, 60 + 8 * HORIZON]
+    assert [point["steps"] for point in outcome.curve] == [60 + 4 * HORIZON, 60 + 8 * HORIZON]
     with pytest.raises(ValueError, match="raise the steps"):
         run_dagger(ENV, 0, 70, tmp_path, TRIAL, **sizes)
 
@@ -76,7 +79,8 @@ def test_a_missing_package_is_named():
 
 
 def test_the_command(here, monkeypatch, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
+    for package in ("matplotlib", "rliable", "jinja2"):
+        pytest.importorskip(package)
     monkeypatch.setitem(compare.OPPONENTS, "ppo-state", small("ppo-state"))
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
@@ -85,26 +89,65 @@ def test_the_command(here, monkeypatch, tmp_path, capsys):
     assert command.main(args) == 0 and command.main(args) == 0
     assert here == [["ppo-state_seed0.json", "ppo-state_seed1.json"], []]
     assert f"| {ENV} | ppo-state | 2 | 60 |  | " in capsys.readouterr().out
-    assert (tmp_path / "success.png").stat().st_size > 1000
+    for picture in ("success.png", "seconds.png"):
+        assert (tmp_path / picture).stat().st_size > 1000
     assert "never" in (tmp_path / "summary.md").read_text()
+    monkeypatch.setitem(compare.OPPONENTS, "ppo-state", OPPONENTS["ppo"])
+    with pytest.raises(ValueError, match=r"run with options .*remove it"):
+        command.main(args)
 
 
-def record(algorithm: str, curve: list, **before: int) -> dict:
-    row = {"env": "GPS/ShapeCube-v0", "algorithm": algorithm, "seconds": 360.0}
-    return {**row, "curve": curve, "before": before}
+def record(algorithm: str, curve: list, env: str = "GPS/ShapeCube-v0", **before: int) -> dict:
+    points = [
+        {"steps": steps, "seconds": steps / 25, "spatial": spatial, "train": 50.0, "visual": 25.0}
+        for steps, spatial in curve
+    ]
+    machine = dict.fromkeys(
+        ("processor", "cpu_count", "torch", "mujoco", "stable_baselines3", "commit"), "one"
+    )
+    return {
+        "env": env,
+        "algorithm": algorithm,
+        "options": {"gamma": 0.98},
+        "curve": points,
+        "before": before,
+        "machine": machine,
+        "runs_at_once": 1,
+    }
+
+
+RUNS = [
+    record("gps", [[5_000, 80.0], [9_000, 96.0]], images=2000),
+    record("gps", [[5_000, 95.0], [9_000, 100.0]], images=2000),
+    record("sac", [[10_000, 0.0], [200_000, 40.0]]),
+]
 
 
 def test_the_table():
-    runs = [
-        record("gps", [[5_000, 80.0], [9_000, 96.0]], images=2000),
-        record("gps", [[5_000, 95.0], [9_000, 100.0]], images=2000),
-        record("sac", [[10_000, 0.0], [200_000, 40.0]]),
-    ]
-    rows = command.table(runs).splitlines()[2:]
+    rows = command.table(RUNS).markdown().splitlines()[2:]
+    others = "50.0 [50.0] | 25.0 [25.0]"
     assert rows == [
-        "| GPS/ShapeCube-v0 | gps | 2 | 9,000 | 2,000 images | 98.0 [96.0] | 9,000 | 0.10 |",
-        "| GPS/ShapeCube-v0 | sac | 1 | 200,000 |  | 40.0 [40.0] | – | 0.10 |",
+        f"| GPS/ShapeCube-v0 | gps | 2 | 9,000 | 2,000 images | 98.0 [96.0] | {others} | 9,000 "
+        "| 0.10 |",
+        f"| GPS/ShapeCube-v0 | sac | 1 | 200,000 |  | 40.0 [40.0] | {others} | – | 2.22 |",
     ]
+
+
+def test_the_page_has_every_figure_and_video(tmp_path):
+    for package in ("matplotlib", "rliable", "jinja2"):
+        pytest.importorskip(package)
+    film = tmp_path / "GPS_ShapeCube-v0" / "gps_seed0.mp4"
+    film.parent.mkdir()
+    film.write_bytes(b"")
+    elsewhere = record("ppo", [[10_000, 0.0]], env="GPS/BottleCap-v0")
+    command.write_summary([*RUNS, elsewhere], tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    for shown in ("success.png", "seconds.png", "profiles.png", "GPS_ShapeCube-v0/gps_seed0.mp4"):
+        assert f'src="{shown}"' in page and (tmp_path / shown).exists()
+    assert "<td>98.0 [96.0]</td>" in page and "gamma=0.98" in page
+    summary = (tmp_path / "summary.md").read_text()
+    assert "| sac | 0.40 [0.40, 0.40] | 1.00 [1.00, 1.00] |" in summary
+    assert "for want of a task: ppo" in summary and "![" in summary
 
 
 def test_names_of_the_command_are_those_of_the_algorithms():

@@ -9,15 +9,27 @@ from pathlib import Path
 import pytest
 from processes import work
 
-from sb3_gps.runs import Run, in_processes, records, report_failures, run_missing
+from sb3_gps.runs import ENGINES, Run, in_processes, records, report_failures, run_missing
 
 
-def test_no_failure_stops_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_no_failure_stops_the_rest(
+    engine: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """One dies at once, as if the memory had run out, one raises, and the others are done."""
+    if engine == "ray":
+        pytest.importorskip("ray")
+        # Of the processes of its cluster, where the helpers are not known otherwise.
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "helpers"))
     items = [tmp_path / name for name in ("dies", "raises", "first", "second")]
-    errors = {item.name: error for item, error in in_processes(work, items, jobs=2)}
+    errors = {item.name: error for item, error in ENGINES[engine](work, items, 2)}
     assert set(errors) == {"dies", "raises", "first", "second"}
-    assert isinstance(errors["raises"], ValueError) and "BrokenProcess" in repr(errors["dies"])
+    assert isinstance(errors["raises"], ValueError)
+    death = {"processes": "BrokenProcess", "ray": "WorkerCrashed"}
+    assert death[engine] in repr(errors["dies"])
     assert errors["first"] is errors["second"] is None
     processes = {(tmp_path / name).read_text() for name in ("first", "second")}
     assert len({*processes, str(os.getpid())}) == 3

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sb3_gps.commands.options import require
 from sb3_gps.curves import CurveRun, reached, run_curves
+from sb3_gps.page import Table
+
+if TYPE_CHECKING:
+    from sb3_gps.statistics import Comparison
 
 ALGORITHMS = (
     "gps",
@@ -25,6 +30,11 @@ ALGORITHMS = (
     "dagger",
 )
 WANTED = 90.0  # percent that an algorithm is to reach
+WORDS = (
+    "Success in percent, mean over the seeds [worst seed], at the last evaluation. Steps are those "
+    "of the environment, pose images and experts among them; steps to "
+    f"{WANTED:.0f} %: until the mean over the seeds is there on unseen positions; –: never."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,31 +49,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=int, default=10_000, help="steps between two evaluations")
     parser.add_argument("--positions", type=int, default=100, help="unseen, of an evaluation")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, sharing the cores")
+    parser.add_argument(
+        "--engine",
+        choices=("processes", "ray"),
+        default="processes",
+        help="ray: on the machines of a cluster, which share the folder of --out",
+    )
     parser.add_argument("--out", type=Path, default=Path("results/compare"))
 
 
 def main(args: argparse.Namespace) -> int:
     """Run what is missing, then write and print the table of all that the folder holds."""
-    require("matplotlib", "rich")
+    require("jinja2", "matplotlib", "rich")
+    require("rliable", extra="benchmark")
     if "tqc" in args.algos:
         require("sb3_contrib", extra="benchmark")
+    if args.engine == "ray":
+        require("ray", extra="ray")
     wanted = [
         CompareRun(
-            args.out,
-            task if "/" in task else f"GPS/{task}-v0",
-            algorithm,
-            seed,
-            args.steps,
-            args.jobs,
-            args.expert_steps,
-            args.every,
-            args.positions,
+            out=args.out.resolve(),
+            env=task if "/" in task else f"GPS/{task}-v0",
+            algorithm=algorithm,
+            seed=seed,
+            steps=args.steps,
+            jobs=args.jobs,
+            expert_steps=args.expert_steps,
+            every=args.every,
+            positions=args.positions,
+            filmed=seed == args.seeds[0],
         )
         for seed in args.seeds
         for algorithm in args.algos
         for task in args.tasks
     ]
-    return run_curves(do, wanted, write_summary)
+    return run_curves(do, wanted, write_summary, args.engine)
 
 
 @dataclass(frozen=True)
@@ -72,71 +92,167 @@ class CompareRun(CurveRun):
     :param expert_steps: of DAgger's expert
     :param every: steps between two evaluations
     :param positions: unseen ones, of an evaluation
+    :param filmed: whether to film its policy at the end
     """
 
     expert_steps: int
     every: int
     positions: int
+    filmed: bool
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        from sb3_gps.compare import OPPONENTS
+        from sb3_gps.experiment import plain_options
+
+        if opponent := OPPONENTS.get(self.algorithm):
+            options = opponent.options
+        else:
+            options = {"expert_steps": self.expert_steps} if self.algorithm == "dagger" else {}
+        return {"options": plain_options(options), "positions": self.positions}
 
 
 def do(run: CompareRun) -> None:
     """Train, evaluate and write one run; in a process of its own."""
     from sb3_gps.compare import OPPONENTS, Trial, run_dagger, run_gps, run_opponent
 
-    trial = Trial(run.positions, run.every)
-    write = partial(run.write, positions=run.positions)
+    video = run.path.with_suffix(".mp4") if run.filmed else None
+    trial = Trial(run.positions, run.every, video=video)
+    where = (run.env, run.seed)
     if opponent := OPPONENTS.get(run.algorithm):
-        so_far = partial(write, options=opponent.options, before={})
-        run_opponent(opponent, run.env, run.seed, run.steps, run.folder, trial, so_far)
+        so_far = partial(run.write, before={})
+        run_opponent(opponent, *where, run.steps, run.folder, trial, so_far)
         return
     if run.algorithm == "gps":
-        options: dict[str, Any] = {}
-        outcome = run_gps(run.env, run.seed, trial, options)
+        outcome = run_gps(*where, trial, {})
     else:
-        options = {"expert_steps": run.expert_steps}
-        outcome = run_dagger(run.env, run.seed, run.steps, run.folder, trial, **options)
-    write(outcome.curve, outcome.seconds, options, before=outcome.before)
+        outcome = run_dagger(*where, run.steps, run.folder, trial, expert_steps=run.expert_steps)
+    run.write(outcome.curve, before=outcome.before)
 
 
 def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
-    """``summary.md`` and ``success.png`` in a folder."""
+    """``summary.md``, pictures and ``index.html`` in a folder."""
     from sb3_gps.files import rewrite_text
-    from sb3_gps.plotting import plot_success_vs_steps
+    from sb3_gps.page import Section, write_page
+    from sb3_gps.plotting import plot_profiles, plot_success_vs_seconds, plot_success_vs_steps
 
-    words = (
-        f"Success on unseen positions in percent, mean over the seeds [worst seed], at the last "
-        f"evaluation; *steps to {WANTED:.0f} %*: of the environment, pose images and experts among "
-        "them, until the mean over the seeds is there; –: never.",
-        "![success against steps](success.png)",
-    )
-    rewrite_text(out / "summary.md", "\n\n".join([table(runs), *words]) + "\n")
     plot_success_vs_steps(runs, out / "success.png")
-
-
-def table(runs: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a row for each task and algorithm."""
-    lines = [
-        f"| task | algorithm | seeds | steps | of them before | success | steps to {WANTED:.0f} % "
-        "| hours |",
-        "|---" * 8 + "|",
+    plot_success_vs_seconds(runs, out / "seconds.png")
+    sections = [
+        Section("Success", [WORDS], [table(runs)]),
+        Section(
+            "Against steps and time",
+            [],
+            [],
+            [
+                ("success.png", "Mean and range of the seeds. Bars below: spent before a policy "
+                 "learns, on pose images or an expert."),
+                ("seconds.png", "The same against the seconds of training, without evaluation."),
+            ],
+        ),
+    ]  # fmt: skip
+    if any(r["algorithm"] == "gps" for r in runs) and len({r["algorithm"] for r in runs}) > 1:
+        words, figures, comparison = over_tasks(runs)
+        plot_profiles(comparison, out / "profiles.png")
+        pictures = [("profiles.png", "Share of runs that end above a success (95 % intervals).")]
+        sections.append(Section("Over all tasks", [words], [figures], pictures))
+    markdown = [
+        paragraph
+        for section in sections
+        for paragraph in (
+            *[t.markdown() for t in section.tables],
+            *section.text,
+            *[f"![{caption}]({file})" for file, caption in section.pictures],
+        )
     ]
+    rewrite_text(out / "summary.md", "\n\n".join(markdown) + "\n")
+    videos = [
+        (str(path.relative_to(out)), f"{path.parent.name}, {path.stem}: unseen positions")
+        for path in sorted(out.rglob("*_seed*.mp4"))
+    ]
+    write_page(
+        out / "index.html",
+        "Guided policy search beside what is used today",
+        [
+            *sections,
+            Section("Policies at the end of a run", pictures=videos),
+            Section("Options", ["Not named: the algorithm's defaults."], [options_of(runs)]),
+            Section("Machines", tables=[machines(runs)]),
+        ],
+    )
+
+
+def table(runs: Sequence[dict[str, Any]]) -> Table:
+    """A row for each task and algorithm."""
+    header = ["task", "algorithm", "seeds", "steps", "of them before", "unseen", "training",
+              "distractors", f"steps to {WANTED:.0f} %", "hours"]  # fmt: skip
+    rows = []
     for env in dict.fromkeys(r["env"] for r in runs):
         for name in ALGORITHMS:
             own = [r for r in runs if (r["env"], r["algorithm"]) == (env, name)]
             if not own:
                 continue
-            last = [r["curve"][-1][1] for r in own]
-            there = reached(own, WANTED)
-            before = ", ".join(f"{n:,} {what}" for what, n in own[0]["before"].items())
+            there = reached(own, "spatial", WANTED)
             cells = [
                 env,
                 name,
                 str(len(own)),
-                f"{max(r['curve'][-1][0] for r in own):,}",
-                before,
-                f"{np.mean(last):.1f} [{min(last):.1f}]",
+                f"{max(r['curve'][-1]['steps'] for r in own):,}",
+                ", ".join(f"{n:,} {what}" for what, n in own[0]["before"].items()),
+                *(_final(own, split) for split in ("spatial", "train", "visual")),
                 "–" if there is None else f"{there:,.0f}",
-                f"{np.mean([r['seconds'] for r in own]) / 3600:.2f}",
+                f"{np.mean([r['curve'][-1]['seconds'] for r in own]) / 3600:.2f}",
             ]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            rows.append(cells)
+    return Table(header, rows)
+
+
+def _final(runs: Sequence[dict[str, Any]], split: str) -> str:
+    last = [run["curve"][-1].get(split) for run in runs]
+    if None in last:
+        return ""
+    return f"{np.mean(last):.1f} [{min(last):.1f}]"
+
+
+def over_tasks(runs: Sequence[dict[str, Any]]) -> tuple[str, Table, Comparison]:
+    """What all tasks together say, in words and figures."""
+    from sb3_gps.statistics import compare
+
+    scores: dict[str, dict[str, list[float]]] = {}
+    for run in runs:
+        of_task = scores.setdefault(run["algorithm"], {}).setdefault(run["env"], [])
+        of_task.append(run["curve"][-1]["spatial"] / 100.0)
+    comparison = compare(scores, "gps")
+    rows = [
+        [name, str(mean), str(comparison.improvement.get(name, ""))]
+        for name, mean in comparison.iqm.items()
+    ]
+    words = (
+        f"Success on unseen positions at the end of the runs, on {', '.join(comparison.tasks)}, "
+        "with 95 % stratified bootstrap intervals: interquartile mean, and the probability that a "
+        "run of GPS is better. With one run of an algorithm there is no spread to draw from."
+    )
+    if comparison.left_out:
+        words += f" Not here, for want of a task: {', '.join(comparison.left_out)}."
+    return words, Table(["algorithm", "IQM", "P(GPS is better)"], rows), comparison
+
+
+def options_of(runs: Sequence[dict[str, Any]]) -> Table:
+    """What each algorithm was given."""
+    given = {r["algorithm"]: r["options"] for r in runs}
+    rows = [
+        [name, ", ".join(f"{key}={value}" for key, value in given[name].items())]
+        for name in ALGORITHMS
+        if name in given
+    ]
+    return Table(["algorithm", "options"], rows)
+
+
+def machines(runs: Sequence[dict[str, Any]]) -> Table:
+    """Where, and by which code."""
+    keys = ("processor", "cpu_count", "torch", "mujoco", "stable_baselines3", "commit")
+    counts = Counter(
+        (*(str(r["machine"][key]) for key in keys), str(r["runs_at_once"])) for r in runs
+    )
+    rows = [[str(count), *cells] for cells, count in counts.items()]
+    return Table(["runs", *keys, "at once"], rows)

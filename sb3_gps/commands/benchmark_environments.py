@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +71,24 @@ class EnvironmentRun(CurveRun):
 
     episodes: int
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        from sb3_gps.baselines import options_of
+        from sb3_gps.experiment import plain_options
+
+        gps = self.algorithm == "gps"
+        options = OPTIONS[self.env] if gps else options_of(self.algorithm, self.env)
+        return {"options": plain_options(options), "episodes": self.episodes}
+
 
 def do(run: EnvironmentRun) -> None:
     """Train, evaluate and write one run; in a process of its own."""
-    from sb3_gps.baselines import options_of, run_gps, run_sb3
+    from sb3_gps.baselines import run_gps, run_sb3
 
-    gps = run.algorithm == "gps"
-    options = OPTIONS[run.env] if gps else options_of(run.algorithm, run.env)
-    write = partial(run.write, options=options, episodes=run.episodes)
-    if gps:
-        write(*run_gps(run.env, run.seed, GPS_STEPS, options, run.episodes))
+    if run.algorithm == "gps":
+        run.write(run_gps(run.env, run.seed, GPS_STEPS, OPTIONS[run.env], run.episodes))
     else:
-        run_sb3(run.algorithm, run.env, run.seed, run.steps, run.episodes, run.folder, write)
+        run_sb3(run.algorithm, run.env, run.seed, run.steps, run.episodes, run.folder, run.write)
 
 
 def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
@@ -116,10 +121,10 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
             continue
         cells = [env, *(_final(own[name]) for name in ("sac", "ppo", "gps"))]
         gps, sac = own["gps"], own["sac"]
-        cells.append(f"{max(r['curve'][-1][0] for r in gps):,}" if gps else "")
-        if not gps or not sac or min(r["curve"][-1][0] for r in sac) < SAC_STEPS:
+        cells.append(f"{max(_last(gps, 'steps')):,}" if gps else "")
+        if not gps or not sac or min(_last(sac, "steps")) < SAC_STEPS:
             cells += ["", ""]  # what SAC comes to is not known yet
-        elif (after := reached(gps, float(np.mean([r["curve"][-1][1] for r in sac])))) is None:
+        elif (after := reached(gps, "return", float(np.mean(_last(sac, "return"))))) is None:
             cells += ["–", "–"]
         else:
             cells += [f"{after:,.0f}", f"{SAC_STEPS / after:.0f}"]
@@ -131,7 +136,11 @@ def _final(runs: Sequence[dict[str, Any]]) -> str:
     """The last return of some seeds."""
     if not runs:
         return ""
-    returns = [r["curve"][-1][1] for r in runs]
-    steps = max(r["curve"][-1][0] for r in runs)
-    short = f"{steps / 1000:.0f} k"
-    return f"{np.mean(returns):.1f} [{min(returns):.1f}] at {short}"
+    returns = _last(runs, "return")
+    return (
+        f"{np.mean(returns):.1f} [{min(returns):.1f}] at {max(_last(runs, 'steps')) / 1000:.0f} k"
+    )
+
+
+def _last(runs: Sequence[dict[str, Any]], key: str) -> list[float]:
+    return [run["curve"][-1][key] for run in runs]

@@ -34,7 +34,7 @@ class PointMass(gym.Env):
     :param fault: what goes wrong, in condition 1 from step 4 on: "nan_state", "no_state", "short"
     """
 
-    metadata: ClassVar = {"render_modes": ["rgb_array"]}
+    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 20}
     cost = staticmethod(cost)
     actuated: ClassVar = (np.array([0, 1]), np.array([2, 3]))
 
@@ -44,7 +44,9 @@ class PointMass(gym.Env):
         noise: float = 0.0,
         length: int | None = None,
         fault: str | None = None,
+        render_mode: str | None = None,
     ) -> None:
+        self.render_mode = render_mode
         self.num_conditions, self.noise = num_conditions, noise
         self.length, self.fault = length, fault
         self.action_space = spaces.Box(-1, 1, (2,), np.float32)
@@ -78,6 +80,13 @@ class PointMass(gym.Env):
         self.q = self.q + self.noise * self.np_random.normal(size=2)
         self.v, self.t = np.zeros(2), 0
         return self.observe(), self.info()
+
+    def render(self) -> np.ndarray:
+        """The mass as a bright square, (36, 36, 3)."""
+        image = np.full((36, 36, 3), 20, np.uint8)
+        x, y = np.clip(np.round(self.q * 11 + 15), 0, 30).astype(int)
+        image[y : y + 6, x : x + 6] = (250, 40, 40)
+        return image
 
     def step(self, action: np.ndarray) -> Any:
         x = th.from_numpy(np.concatenate([self.q, self.v]))[None]
@@ -127,10 +136,8 @@ class ImagePointMass(PointMass):
         )
 
     def observe(self) -> Any:
-        image = np.full((36, 36, 3), 20, np.uint8)
-        if self.options.get("image", True):
-            x, y = np.clip(np.round(self.q * 11 + 15), 0, 30).astype(int)
-            image[y : y + 6, x : x + 6] = (250, 40, 40)
+        seen = self.options.get("image", True)
+        image = self.render() if seen else np.full((36, 36, 3), 20, np.uint8)
         return {"image": image, "velocity": self.v.astype(np.float32)}
 
     def info(self) -> dict[str, Any]:
