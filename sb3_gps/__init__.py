@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 import gps_envs  # noqa: F401  (registers the tasks)
 from sb3_gps.augmentation import Augmentation
-from sb3_gps.callbacks import StudentSuccessCallback
+from sb3_gps.callbacks import FeaturePointsCallback, StudentSuccessCallback
 from sb3_gps.features import SpatialSoftmax, StateExtractor, VisuomotorExtractor
 from sb3_gps.gps import GPS
 from sb3_gps.policies import CnnPolicy, GPSPolicy, MlpPolicy, MultiInputPolicy
@@ -14,6 +14,7 @@ __all__ = [
     "GPS",
     "Augmentation",
     "CnnPolicy",
+    "FeaturePointsCallback",
     "GPSPolicy",
     "MlpPolicy",
     "MultiInputPolicy",

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Image
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_gps.environment import optional_attribute
+from sb3_gps.environment import optional_attribute, resolve_horizon
 from sb3_gps.evaluation import evaluate_split, evaluate_starts
+from sb3_gps.feature_points import draw_feature_points, read_feature_points
 from sb3_gps.gps import GPS
+from sb3_gps.rollout import Start, map_observation, run_episodes
 
 
 class StudentSuccessCallback(BaseCallback):
@@ -115,6 +121,67 @@ class StudentSuccessCallback(BaseCallback):
                 "EvalCallback is for every algorithm"
             )
         return self.model
+
+
+class FeaturePointsCallback(BaseCallback):
+    """Feature points as images in the log: some moments of an episode of the policy alone.
+
+    For any algorithm whose policy has a spatial softmax; they are logged as ``feature_points/KEY``
+    for each image KEY of the observation, for TensorBoard.
+
+    :param eval_env: as the training environment was made, but another; or its id
+    :param every: steps of the environment between two of them, at least; 0: each rollout
+    :param start: of the episode, ``reset``'s seed and options; None: seed 0
+    :param points: shown, the most influential first
+    :param moments: of the episode, evenly spaced
+    """
+
+    def __init__(
+        self,
+        eval_env: gym.Env | VecEnv | str,
+        every: int = 0,
+        start: Start | None = None,
+        points: int = 12,
+        moments: int = 4,
+    ) -> None:
+        super().__init__()
+        env = maybe_make_env(eval_env, verbose=0)
+        self.eval_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+        self.every, self.start = every, start or Start(seed=0)
+        self.points, self.moments = points, moments
+        self._next = 0
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        fitted = getattr(self.model, "policy_fitted", True)  # of GPS alone
+        if fitted and self.num_timesteps >= self._next:
+            self._next = self.num_timesteps + max(self.every, 1)
+            self._log()
+
+    def _on_training_end(self) -> None:
+        self._log()
+        self.logger.dump(self.num_timesteps)
+
+    def _log(self) -> None:
+        def actor(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
+            return self.model.predict(observation, deterministic=True)[0]
+
+        horizon = resolve_horizon(getattr(self.model, "horizon", None), self.eval_env)
+        episodes = run_episodes(self.eval_env, [self.start], actor, horizon, None, True)
+        seen = map_observation(lambda a: a[0, : episodes.length[0]], episodes.observations)
+        chosen = np.linspace(0, episodes.length[0] - 1, self.moments).astype(int)
+        for read in read_feature_points(self.model.policy, seen):
+            images = seen[read.image] if isinstance(seen, dict) else seen
+            if images.shape[-1] > images.shape[1]:  # channels-first, of a wrapped environment
+                images = np.moveaxis(images, 1, -1)
+            strip = [draw_feature_points(images[t], read, t, self.points) for t in chosen]
+            self.logger.record(
+                f"feature_points/{read.image}",
+                Image(np.hstack(strip), "HWC"),
+                exclude=("stdout", "log", "json", "csv"),
+            )
 
 
 def _identities(env: VecEnv) -> set[int]:

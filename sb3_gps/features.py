@@ -70,6 +70,7 @@ class SpatialSoftmax(nn.Module):
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
         channels, height, width = input_shape
+        self.input_shape = input_shape
         self.num_kp = channels if num_kp is None else num_kp
         self.to_points = nn.Identity() if num_kp is None else nn.Conv2d(channels, num_kp, 1)
         self.temperature: th.Tensor
@@ -83,15 +84,21 @@ class SpatialSoftmax(nn.Module):
         grid = th.stack([x, y, x * x, x * y, y * y] if output_variance else [x, y])
         self.register_buffer("grid", grid.reshape(len(grid), height * width), persistent=False)
 
+    def attention(self, responses: th.Tensor) -> th.Tensor:
+        """The distribution of each point over the pixels of the map, (B, HW, K).
+
+        :param responses: (B, C, H, W).
+        """
+        # Channels-last order costs no copy after a channels-last convolution.
+        logits = self.to_points(responses).permute(0, 2, 3, 1).flatten(1, 2).float()
+        return th.softmax(logits / self.temperature, dim=1)
+
     def forward(self, responses: th.Tensor) -> th.Tensor | tuple[th.Tensor, th.Tensor]:
         """
         :param responses: (B, C, H, W).
         :return: points (B, K, 2), (x, y) in [-1, 1]; with ``output_variance`` also (B, K, 2, 2).
         """
-        # Channels-last order costs no copy after a channels-last convolution.
-        logits = self.to_points(responses).permute(0, 2, 3, 1).flatten(1, 2).float()
-        attention = th.softmax(logits / self.temperature, dim=1)  # (B, HW, K)
-        moments = (self.grid @ attention).transpose(1, 2)  # (B, K, 2 or 5)
+        moments = (self.grid @ self.attention(responses)).transpose(1, 2)  # (B, K, 2 or 5)
         mean = moments[..., :2]
         points = mean
         if self.training and self.noise_std > 0:
@@ -259,6 +266,19 @@ class ImageExtractor(StandardisedExtractor):
         parts = _parts(observations)
         return th.cat([self._look(key, parts[key]) for key in self.convolutions], dim=1)
 
+    def receptive_centres(self, key: str) -> tuple[float, int]:
+        """Where the last convolution looks: pixel of its first cell's centre, pixels to the next.
+
+        The same along both axes, counted from the centre of the image's first pixel.
+        """
+        first, step = 0.0, 1
+        for layer in self.convolutions[key]:  # type: ignore[union-attr]  # nn.Sequential
+            if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
+                kernel, stride = (_one(n) for n in (layer.kernel_size, layer.stride))
+                first += (kernel - 1) / 2 * step
+                step *= stride
+        return first, step
+
     def forward(self, observations: TensorObs) -> th.Tensor:
         """
         :param observations: batch of observations, images scaled to [0, 1].
@@ -350,6 +370,10 @@ def input_statistics(observations: Observations) -> dict[str, tuple[np.ndarray, 
 def _parts(observations: T | dict[str, T]) -> dict[str, T]:
     """An observation as a dict: one that is none counts as its part "observation"."""
     return observations if isinstance(observations, dict) else {SINGLE: observations}
+
+
+def _one(size: int | tuple[int, ...]) -> int:
+    return size if isinstance(size, int) else size[0]
 
 
 def _positions(n: int) -> th.Tensor:

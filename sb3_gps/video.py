@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gps.environment import resolve_horizon
 from sb3_gps.experiment import SPLITS
+from sb3_gps.feature_points import draw_feature_points, read_feature_points
 from sb3_gps.features import split_space
 from sb3_gps.files import rewrite
-from sb3_gps.rollout import Start, run_episodes
+from sb3_gps.rollout import Start, map_observation, run_episodes
 
 FPS = 20  # of the tasks' control, so that videos run in real time
 SIDE, CAPTION = 240, 32  # pixels; both multiples of 16, as H.264 wants them
@@ -26,29 +28,36 @@ _GREEN, _RED, _PLAIN = (20, 140, 60), (190, 30, 30), (40, 40, 40)
 
 
 def film_episodes(
-    model: PolicyPredictor, env: VecEnv, starts: Sequence[Start]
+    model: PolicyPredictor, env: VecEnv, starts: Sequence[Start], points: int = 0
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Run the deterministic policy once from each start.
 
     :param env: with ``render_mode="rgb_array"``, an environment for each start; closed at the end
     :param starts: a caption names the split and condition of each
+    :param points: feature points that are shown on the student's image, the most influential first
     :return: RGB frames of all episodes one after another, each ending with its outcome; and
         whether each succeeded, (episodes,) bool
     """
     images = list(split_space(env.observation_space)[0])
-    views: list[list[np.ndarray]] = [[] for _ in starts]
+    scenes: list[list[np.ndarray]] = []  # of each step
+    observations: list[Any] = []
 
     def actor(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
-        seen = observation[images[0]] if isinstance(observation, dict) else observation
-        for i, scene in enumerate(env.env_method("render")):
-            pair = [scene, seen[i]] if images else [scene]
-            views[i].append(np.hstack([_square(image) for image in pair]))
+        scenes.append(env.env_method("render"))
+        observations.append(map_observation(np.copy, observation))
         return model.predict(observation, deterministic=True)[0]
 
     result = run_episodes(env, starts, actor, resolve_horizon(None, env), None, False)
     env.close()
     frames = []
-    for start, episode, success in zip(starts, views, result.success > 0.5, strict=True):
+    for i, (start, success) in enumerate(zip(starts, result.success > 0.5, strict=True)):
+        lived = range(result.length[i])
+        views = [[_square(scenes[t][i])] for t in lived]
+        if images:
+            seen = [map_observation(itemgetter(i), observations[t]) for t in lived]
+            for view, image in zip(views, _seen(model, seen, images[0], points), strict=True):
+                view.append(_square(image))
+        episode = [np.hstack(view) for view in views]
         split = start.options.get("split", "")
         name = f"{SPLITS.get(split, split)}, no. {start.options.get('condition', '?')}"
         frames += [_captioned(view, name, _PLAIN) for view in episode]
@@ -63,12 +72,14 @@ def film_splits(
     episodes: dict[str, int],
     first: int = 500,
     make_env: Callable[..., VecEnv] = make_vec_env,
+    points: int = 0,
     **env_kwargs: Any,
 ) -> list[np.ndarray]:
     """Frames of some episodes of each split.
 
     :param episodes: split -> how many
     :param make_env: (env_id, n_envs=, env_kwargs=) -> what the policy acts in
+    :param points: as of ``film_episodes``
     :param first: condition of each split; beyond those that are evaluated
     """
     starts = [
@@ -78,7 +89,27 @@ def film_splits(
     ]
     env_kwargs = {"render_mode": "rgb_array", **env_kwargs}
     env = make_env(env_id, n_envs=len(starts), env_kwargs=env_kwargs)
-    return film_episodes(model, env, starts)[0]
+    return film_episodes(model, env, starts, points)[0]
+
+
+def _seen(model: PolicyPredictor, seen: list[Any], key: str, points: int) -> list[np.ndarray]:
+    """What the student saw in each step of an episode, with its feature points.
+
+    :param seen: an observation a step
+    """
+    images = [o[key] if isinstance(o, dict) else o for o in seen]
+    if not points:
+        return images
+    policy = getattr(model, "policy", model)
+    stacked = (
+        {name: np.stack([o[name] for o in seen]) for name in seen[0]}
+        if isinstance(seen[0], dict)
+        else np.stack(seen)
+    )
+    (read,) = [p for p in read_feature_points(policy, stacked) if p.image == key]
+    return [
+        draw_feature_points(image, read, t, points, side=SIDE) for t, image in enumerate(images)
+    ]
 
 
 def write_video(frames: Sequence[np.ndarray], path: Path) -> Path:

@@ -1,0 +1,50 @@
+"""Film a saved model: the scene, beside what it sees, with its feature points upon it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from sb3_gps.commands.options import parse_pairs, require
+
+# SB3's names; all that have a network of ours, as a features extractor or of their own.
+ALGORITHMS = ("gps", "ppo", "a2c", "sac", "td3", "ddpg")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``film``."""
+    parser.add_argument("model", type=Path, help="model.zip")
+    parser.add_argument("--algo", choices=ALGORITHMS, default="gps", help="that saved it")
+    parser.add_argument("--env", help="id of the task [what it was trained on]")
+    parser.add_argument("--split", nargs="+", default=["spatial", "visual"], help="of the task")
+    parser.add_argument("--episodes", type=int, default=2, help="of each split")
+    parser.add_argument("--first", type=int, default=500, help="condition of the first of them")
+    parser.add_argument(
+        "--points", type=int, default=12, help="feature points shown, those that matter most first"
+    )
+    parser.add_argument("--out", type=Path, default=Path("film.mp4"), help=".mp4 or .gif")
+    parser.add_argument(
+        "--env-set", nargs="*", default=[], metavar="KEY=VALUE", help="arguments of the task"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run it."""
+    require("imageio")
+    import stable_baselines3
+
+    from sb3_gps import GPS
+    from sb3_gps.video import film_splits, write_video
+
+    kind: Any = GPS if args.algo == "gps" else getattr(stable_baselines3, args.algo.upper())
+    model = kind.load(args.model, device="cpu")
+    if (env_id := args.env or getattr(model, "env_id", None)) is None:
+        raise ValueError(f"{args.model} does not say what it was trained on: give --env")
+    episodes = dict.fromkeys(args.split, args.episodes)
+    env_kwargs = parse_pairs(args.env_set, "--env-set")
+    frames = film_splits(
+        model, env_id, episodes, first=args.first, points=args.points, **env_kwargs
+    )
+    print(write_video(frames, args.out))
+    return 0
