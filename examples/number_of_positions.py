@@ -15,8 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_gps import GPS
 from sb3_gps.evaluation import evaluate_split
-from sb3_gps.experiment import write_json
-from sb3_gps.files import rewrite_text
+from sb3_gps.files import rewrite_text, write_json
 
 LAYOUTS = {16: 9, 25: 6, 36: 4}  # positions -> iterations: about 146 trials
 FIRST, UNSEEN = 10_000, 200  # first of the unseen positions, and how many of them

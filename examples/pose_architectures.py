@@ -19,8 +19,7 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 
 from sb3_gps import Augmentation
 from sb3_gps.architectures import ARCHITECTURES
-from sb3_gps.experiment import write_json
-from sb3_gps.files import rewrite_text
+from sb3_gps.files import rewrite_text, write_json
 from sb3_gps.pretraining import pretrain_pose
 from sb3_gps.rollout import random_poses
 

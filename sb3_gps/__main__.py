@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> (module, help)
     "demo": ("sb3_gps.commands.demo", "train from images, evaluate, and write curve and video"),
     "train": ("sb3_gps.commands.train", "train one model on a task and evaluate it"),
     "evaluate": ("sb3_gps.commands.evaluate", "measure the success of a saved model"),
+    "plot": ("sb3_gps.commands.plot", "write a report of a run that opens in a browser"),
     "film": ("sb3_gps.commands.film", "film a saved model, with its feature points"),
     "benchmark": ("sb3_gps.commands.benchmark", "train over several seeds and budgets"),
     "doctor": ("sb3_gps.commands.doctor", "report versions, processor, rendering and what to fix"),

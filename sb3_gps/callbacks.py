@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gymnasium as gym
-import numpy as np
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_gps.environment import optional_attribute, resolve_horizon
-from sb3_gps.evaluation import evaluate_split, evaluate_starts
-from sb3_gps.feature_points import draw_feature_points, read_feature_points
+from sb3_gps.environment import optional_attribute
+from sb3_gps.evaluation import evaluate_split, evaluate_starts, what_is_seen
+from sb3_gps.feature_points import moments_of_an_episode, read_feature_points
 from sb3_gps.gps import GPS
-from sb3_gps.rollout import Start, map_observation, run_episodes
+from sb3_gps.rollout import Start
 
 
 class StudentSuccessCallback(BaseCallback):
@@ -165,21 +162,13 @@ class FeaturePointsCallback(BaseCallback):
         self.logger.dump(self.num_timesteps)
 
     def _log(self) -> None:
-        def actor(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
-            return self.model.predict(observation, deterministic=True)[0]
-
-        horizon = resolve_horizon(getattr(self.model, "horizon", None), self.eval_env)
-        episodes = run_episodes(self.eval_env, [self.start], actor, horizon, None, True)
-        seen = map_observation(lambda a: a[0, : episodes.length[0]], episodes.observations)
-        chosen = np.linspace(0, episodes.length[0] - 1, self.moments).astype(int)
+        horizon = getattr(self.model, "horizon", None)  # of GPS alone
+        seen = what_is_seen(self.model, self.eval_env, self.start, horizon)
         for read in read_feature_points(self.model.policy, seen):
-            images = seen[read.image] if isinstance(seen, dict) else seen
-            if images.shape[-1] > images.shape[1]:  # channels-first, of a wrapped environment
-                images = np.moveaxis(images, 1, -1)
-            strip = [draw_feature_points(images[t], read, t, self.points) for t in chosen]
+            strip = moments_of_an_episode(read, seen, self.points, self.moments)
             self.logger.record(
                 f"feature_points/{read.image}",
-                Image(np.hstack(strip), "HWC"),
+                Image(strip, "HWC"),
                 exclude=("stdout", "log", "json", "csv"),
             )
 

@@ -75,7 +75,8 @@ class CurveRun:
 
         :param more: JSON-able entries
         """
-        from sb3_gps.experiment import machine, write_json
+        from sb3_gps.experiment import machine
+        from sb3_gps.files import write_json
 
         record = {
             "env": self.env,

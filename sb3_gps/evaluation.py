@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gps.environment import resolve_horizon
-from sb3_gps.rollout import Start, StepHook, run_episodes
+from sb3_gps.rollout import Observation, Start, StepHook, map_observation, run_episodes
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,22 @@ def evaluate_starts(
     if np.isnan(episodes.success).any():
         raise ValueError("the environment gives no info['is_success']: success cannot be judged")
     return SuccessRate(episodes.success > 0.5, episodes.rewards.sum(axis=1))
+
+
+def what_is_seen(
+    model: PolicyPredictor, env: VecEnv, start: Start, horizon: int | None = None
+) -> Observation:
+    """The observations of one deterministic episode, (length, ...).
+
+    :param horizon: T; None: the environment's
+    """
+
+    def actor(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
+        return model.predict(observation, deterministic=True)[0]
+
+    horizon = resolve_horizon(horizon, env)
+    episodes = run_episodes(env, [start], actor, horizon, None, keep_observations=True)
+    return map_observation(lambda a: a[0, : episodes.length[0]], episodes.observations)
 
 
 def evaluate_split(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 import subprocess
@@ -27,10 +26,10 @@ from sb3_gps.augmentation import Augmentation
 from sb3_gps.callbacks import StudentSuccessCallback
 from sb3_gps.environment import optional_attribute
 from sb3_gps.evaluation import SuccessRate, evaluate_split
-from sb3_gps.files import rewrite_text
 from sb3_gps.gps import GPS
 from sb3_gps.hardware import cores, processor
 from sb3_gps.progress import RunProgress
+from sb3_gps.recording import RunRecorder
 from sb3_gps.ways import Trained, make_env, train
 
 Z95 = 1.96
@@ -163,19 +162,6 @@ def commit() -> str | None:
     return (last + "+" * bool(changed)) or None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON, whole or not at all; what is not finite becomes null."""
-    rewrite_text(path, json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
 def save_policy(model: GPS, path: Path) -> None:
     """Save what acts, without the teachers and samples that only further training needs."""
     model.save(path, exclude=_TRAINING_ONLY)
@@ -223,6 +209,7 @@ def run_experiment(
     progress_bar: bool = False,
     callback: Any = None,
     curve: bool = False,
+    folder: Path | None = None,
 ) -> tuple[Trained, dict[str, Any]]:
     """Train one model from scratch and evaluate it.
 
@@ -232,11 +219,22 @@ def run_experiment(
     :param n_envs: environments in the training VecEnv
     :param callback: given to ``learn``
     :param curve: whether to follow the student's success while it learns, which takes time
+    :param folder: where ``RunRecorder`` writes what happens in the run; None: nowhere
     :return: the policy, and a JSON-able record of the run
     """
     env_kwargs = env_kwargs or {}
     protocol = protocol.given(env_kwargs)
     begin = time.perf_counter()
+    configuration = {
+        "env": env_id,
+        "env_kwargs": env_kwargs,
+        "seed": seed,
+        "way": way,
+        "command": command_line(env_id, seed, options, way, num_conditions, n_envs, env_kwargs),
+        "options": plain_options(options),
+        "machine": machine(),
+    }
+    recorder = None if folder is None else RunRecorder(folder, configuration)
     follow = None
     if curve:  # but for the last point, which the evaluation adds
         another = make_env(way, env_id, num_conditions, n_envs=16, env_kwargs=env_kwargs)
@@ -251,7 +249,7 @@ def run_experiment(
         env_kwargs=env_kwargs,
         verbose=verbose,
         progress_bar=progress_bar,
-        callback=[c for c in (callback, follow) if c is not None] or None,
+        callback=[c for c in (callback, follow, recorder) if c is not None] or None,
     )
     if follow is not None:
         follow.eval_env.close()
@@ -263,14 +261,9 @@ def run_experiment(
     )
     finished = time.perf_counter()
     record = {
-        "env": env_id,
-        "env_kwargs": env_kwargs,
-        "seed": seed,
+        **configuration,
         "num_conditions": M,
-        "way": way,
         "update": model.update,
-        "command": command_line(env_id, seed, options, way, num_conditions, n_envs, env_kwargs),
-        "options": plain_options(options),
         "trials": model.trials,
         "env_steps": model.num_timesteps,
         "pose_images": trained.pose_images,
@@ -285,7 +278,6 @@ def run_experiment(
         **({"curve": follow.rows} if follow else {}),
         "protocol": asdict(protocol),
         "success": figures,
-        "machine": machine(),
     }
     return trained, record
 

@@ -46,6 +46,11 @@ class FeaturePoints:
         return np.argsort(-self.influence, kind="stable")
 
 
+def has_feature_points(policy: BasePolicy) -> bool:
+    """Whether its network has a spatial softmax."""
+    return bool(_softmaxes(policy))
+
+
 def read_feature_points(policy: BasePolicy, observations: Observations) -> list[FeaturePoints]:
     """Those of every image that a policy sees.
 
@@ -61,7 +66,7 @@ def read_feature_points(policy: BasePolicy, observations: Observations) -> list[
             points.requires_grad_()
         captured[module] = inputs[0].detach(), points
 
-    softmaxes = [m for m in policy.modules() if isinstance(m, SpatialSoftmax)]
+    softmaxes = _softmaxes(policy)
     if not softmaxes:
         raise ValueError(
             f"{type(policy).__name__} has no spatial softmax, so no feature points: train it with "
@@ -131,6 +136,28 @@ def draw_feature_points(
         inner = [box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1]
         pen.ellipse(inner, outline=(*colour, 255), width=max(1, round(side / 190)))
     return np.asarray(Image.alpha_composite(page.convert("RGBA"), layer).convert("RGB"))
+
+
+def moments_of_an_episode(
+    points: FeaturePoints, observations: Observations, shown: int = 12, moments: int = 4
+) -> np.ndarray:
+    """Some moments of an episode beside each other, (height, width, 3) uint8.
+
+    :param points: of the observations
+    :param moments: from the first to the last step, the points moving as far between each two
+    """
+    images = observations[points.image] if isinstance(observations, dict) else observations
+    if images.shape[-1] > images.shape[1]:  # channels-first, of a wrapped environment
+        images = np.moveaxis(images, 1, -1)
+    way = np.abs(np.diff(points.position, axis=0)).sum(axis=(1, 2))
+    # As if they crept on: where nothing moves, the moments are evenly spaced in time.
+    way = np.concatenate([[0.0], np.cumsum(way + 1e-6)])
+    chosen = np.searchsorted(way, np.linspace(0.0, way[-1], moments))
+    return np.hstack([draw_feature_points(images[t], points, t, shown) for t in chosen])
+
+
+def _softmaxes(policy: BasePolicy) -> list[SpatialSoftmax]:
+    return [module for module in policy.modules() if isinstance(module, SpatialSoftmax)]
 
 
 def _whose(policy: BasePolicy, softmax: SpatialSoftmax) -> tuple[str, ImageExtractor | None]:

@@ -272,7 +272,7 @@ class ImageExtractor(StandardisedExtractor):
         The same along both axes, counted from the centre of the image's first pixel.
         """
         first, step = 0.0, 1
-        for layer in self.convolutions[key]:  # type: ignore[union-attr]  # nn.Sequential
+        for layer in self.convolutions[key].children():
             if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
                 kernel, stride = (_one(n) for n in (layer.kernel_size, layer.stride))
                 first += (kernel - 1) / 2 * step

@@ -54,7 +54,14 @@ from sb3_gps.sampling import random_starts, sample_trials
 from sb3_gps.saving import ResumableAlgorithm
 from sb3_gps.snapshots import Champion, Snapshot, Unfinished, digest
 from sb3_gps.student import Batch, Student, StudentOptions, read_observations, read_state
-from sb3_gps.teachers import Observed, Teachers, figures, first_teachers, teacher_options
+from sb3_gps.teachers import (
+    Latest,
+    Observed,
+    Teachers,
+    figures,
+    first_teachers,
+    teacher_options,
+)
 
 SelfGPS = TypeVar("SelfGPS", bound="GPS")
 Learned = TypeVar("Learned")  # by a student
@@ -255,6 +262,7 @@ class GPS(ResumableAlgorithm):
         self.pose_error_cm: float | None = None
         self.seconds: dict[str, float] = {}  # of each phase
         self.history: list[dict[str, Any]] = []  # a row an iteration
+        self.latest: Latest | None = None  # what the row of the last one is a summary of
         self._task: Task | None = None
         self.env_id: str | None = None  # of what it was trained on last
 
@@ -301,7 +309,8 @@ class GPS(ResumableAlgorithm):
         return ["policy", "policy.optimizer"], []
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_task"]  # the environment has it
+        # The environment has the task; what is of the last iteration alone is for callbacks.
+        return [*super()._excluded_save_params(), "_task", "latest"]
 
     def dump_logs(self) -> None:
         """Write what was recorded, with SB3's own rollout and time keys."""
@@ -508,6 +517,7 @@ class GPS(ResumableAlgorithm):
             "train/loss": loss,
             "train/n_updates": self._n_updates,
         }
+        self.latest = Latest(observed, step)
         self.history.append({**row, "gps/costs": observed.sampled_cost.tolist()})
         record_iteration(self.logger, row, observed.sampled_cost)
 

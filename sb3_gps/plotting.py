@@ -29,7 +29,8 @@ def plot_learning_curve(record: dict[str, Any], path: Path) -> None:
     """
     Write a PNG of one run: cost, success while training, and the final success on each split.
 
-    :param record: as from :func:`sb3_gps.experiment.run_experiment`
+    :param record: as from :func:`sb3_gps.experiment.run_experiment`; without "success" of a run
+        that goes on
     :raises ValueError: when the run has no finished iteration
     """
     history = record["history"]
@@ -59,20 +60,24 @@ def plot_learning_curve(record: dict[str, Any], path: Path) -> None:
     for split, name in (("train", "train"), ("spatial", "validation")):
         points = [(row["trials"], row[name]) for row in curve]
         if points:
-            points.append((record["trials"], record["success"][split]["success"]))
+            if "success" in record:
+                points.append((record["trials"], record["success"][split]["success"]))
             label = f"student, {SPLITS[split]}"
             middle.plot(*zip(*points, strict=True), "s-", color=_COLOURS[split], ms=4, label=label)
     middle.set(xlabel="trials", title="Success in training", ylim=(-3, 105), ylabel="success, %")
     middle.legend(fontsize=8)
 
-    _bars(right, record)
+    if "success" in record:
+        _bars(right, record)
+    else:
+        right.axis("off")  # the run goes on
     for axes in (left, middle, right):
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in (left, middle):
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _bars(axes: Axes, record: dict[str, Any]) -> None:
@@ -132,7 +137,7 @@ def plot_success_vs_trials(records: Sequence[dict[str, Any]], path: Path) -> Non
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("success, %")
     panels[0].legend(loc="lower right", fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_paper_table(records: Sequence[dict[str, Any]], path: Path) -> None:
@@ -177,7 +182,7 @@ def plot_paper_table(records: Sequence[dict[str, Any]], path: Path) -> None:
     panels[0].set_ylabel("success, % (points: seeds)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center",
                   ncols=len(ways) + 1, fontsize=8)  # fmt: skip
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_returns(records: Sequence[dict[str, Any]], path: Path) -> None:
@@ -260,7 +265,7 @@ def _plot_curves(
     panels[0].set_ylabel(_LABELS[y])
     labels = [name.upper() for name in handles]
     figure.legend(list(handles.values()), labels, loc="outside upper center", ncols=4)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_profiles(comparison: Comparison, path: Path) -> None:
@@ -276,8 +281,9 @@ def plot_profiles(comparison: Comparison, path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
     rewrite(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))

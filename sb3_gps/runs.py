@@ -102,7 +102,8 @@ def run_one(run: Run, threads: int, jobs: int) -> None:
     import torch as th
 
     th.set_num_threads(threads)
-    from sb3_gps.experiment import run_experiment, write_json
+    from sb3_gps.experiment import run_experiment
+    from sb3_gps.files import write_json
 
     _, record = run_experiment(
         run.env, run.seed, run.options, num_conditions=run.conditions, way=run.way

@@ -131,7 +131,16 @@ class Observed:
     predicted_improvement: np.ndarray  # (M,) nan in the first iteration
     actual_improvement: np.ndarray  # (M,)
     rolled_back: np.ndarray  # (M,) bool
-    held_out_error: float  # of the last dynamics on these samples, relative to the state's change
+    # Of the last dynamics on these samples, relative to the state's change, (M, T-1); nan at first.
+    held_out_error: np.ndarray
+
+
+@dataclass(frozen=True)
+class Latest:
+    """What the last iteration saw, and the last improvement in it."""
+
+    observed: Observed
+    step: LQRResult
 
 
 class Teachers:
@@ -226,9 +235,10 @@ class Teachers:
         :param costs: of the samples, (M, N), where they were measured; None: as the cost says
         """
         opts = self.options
-        held_out = (
-            float(held_out_error(self.fit.dynamics, samples).mean()) if self.fit else float("nan")
-        )
+        M, _, T, _ = samples.X.shape
+        held_out = np.full((M, T - 1), np.nan)
+        if self.fit is not None:
+            held_out = held_out_error(self.fit.dynamics, samples)
         self.recent = [*self.recent, samples][-opts.prior_batches :]
         self.iteration += 1
         self.learned = opts.dynamics_model().learn(self.recent, self.learned, rng)
@@ -242,7 +252,6 @@ class Teachers:
             iteration=np.full(len(sampled), self.iteration),
         )
         fit = self.fit_of(fresh)
-        M = len(sampled)
         predicted = actual = np.full(M, np.nan)
         worse = np.zeros(M, dtype=bool)
         if self.promise is not None and self.best is not None:
@@ -426,6 +435,6 @@ def figures(teachers: Teachers, observed: Observed, step: LQRResult) -> dict[str
         "gps/predicted_improvement": observed.predicted_improvement.mean(),
         "gps/actual_improvement": observed.actual_improvement.mean(),
         "gps/rolled_back": observed.rolled_back.sum(),
-        "gps/held_out_error": observed.held_out_error,
+        "gps/held_out_error": observed.held_out_error.mean(),
     }
     return {key: float(value) for key, value in row.items()}

@@ -100,7 +100,7 @@ def _seen(model: PolicyPredictor, seen: list[Any], key: str, points: int) -> lis
     images = [o[key] if isinstance(o, dict) else o for o in seen]
     if not points:
         return images
-    policy = getattr(model, "policy", model)
+    policy: Any = getattr(model, "policy", model)
     stacked = (
         {name: np.stack([o[name] for o in seen]) for name in seen[0]}
         if isinstance(seen[0], dict)

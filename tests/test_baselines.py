@@ -72,7 +72,7 @@ def test_all_see_the_same_episodes():
             starts.append(np.array(observation))
             return np.zeros((len(observation), 2)), None
 
-    env, starts = make_vec_env(ENV, 2, env_kwargs={"noise": 0.3}), []
+    env, starts = make_vec_env(ENV, 2, env_kwargs={"init_noise": 0.3}), []
     first = mean_return(Still(), env, 2)
     middle = len(starts)
     assert mean_return(Still(), env, 2) == first

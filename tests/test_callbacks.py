@@ -23,7 +23,7 @@ M = 4
 
 def model(name: str = "PointMass", env: Any = None, **options: Any) -> GPS:
     images = name == "ImagePointMass"
-    env = gym.make(f"Toy/{name}-v0", noise=0.05) if env is None else env
+    env = gym.make(f"Toy/{name}-v0", init_noise=0.05) if env is None else env
     extra = {"policy_kwargs": SMALL_POLICY} if images else {}
     policy = "CnnPolicy" if images else "MlpPolicy"
     return GPS(policy, env, **{**QUICK, **extra, **options})
@@ -74,7 +74,7 @@ def test_what_is_recorded(split):
 )
 def test_the_run_stays_as_it_is(name, options):
     alone = model(name, **options).learn()
-    eval_env = gym.make(f"Toy/{name}-v0", noise=0.05)
+    eval_env = gym.make(f"Toy/{name}-v0", init_noise=0.05)
     callback = StudentSuccessCallback(eval_env, repeats=2, split="spatial", positions=3)
     followed = model(name, **options).learn(callback=callback)
     assert len(callback.rows) > 1
@@ -131,7 +131,7 @@ def test_conditions_that_are_seeds():
 
 def test_repeats_are_episodes_of_their_own():
     gps = model(iterations=2).learn()
-    env = make_vec_env("Toy/PointMass-v0", env_kwargs={"noise": 0.1})
+    env = make_vec_env("Toy/PointMass-v0", env_kwargs={"init_noise": 0.1})
     result = evaluate_starts(gps, env, gps.task.starts, repeats=3)
     assert len(np.unique(result.returns)) == 3 * M
 

@@ -36,7 +36,7 @@ def test_success_is_the_tasks_own(n_envs):
 
 
 def test_repeats_differ_by_noise_and_seeds_repeat():
-    env = make_vec_env("Toy/PointMass-v0", n_envs=2, env_kwargs={"noise": 0.1})
+    env = make_vec_env("Toy/PointMass-v0", n_envs=2, env_kwargs={"init_noise": 0.1})
     first, again, other = (
         evaluate_split(Spring(), env, "spatial", positions=2, repeats=3, seed=seed)
         for seed in (0, 0, 1)

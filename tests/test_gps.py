@@ -113,7 +113,7 @@ def test_without_a_cost_and_with_episodes_that_end(options):
 
 def test_new_starts_come_from_plain_resets():
     """The trials of the student begin where nobody has begun, and its older batches teach on."""
-    env = gym.make("Toy/PointMass-v0", noise=0.5)
+    env = gym.make("Toy/PointMass-v0", init_noise=0.5)
     gps = model(env, sampling="global", iterations=5, student_batches=4)
     starts, original = [], gps._sample
 
@@ -267,9 +267,9 @@ def make_toy(**kwargs):
 @pytest.mark.parametrize("n_envs", [1, 3])
 def test_the_number_of_workers_does_not_change_the_result(n_envs):
     """With initial-state noise: each episode has a seed of its own."""
-    env = DummyVecEnv([make_toy(noise=0.05)] * n_envs)
+    env = DummyVecEnv([make_toy(init_noise=0.05)] * n_envs)
     gps = model(env, iterations=2, horizon=HORIZON).learn()
-    alone = model(DummyVecEnv([make_toy(noise=0.05)]), iterations=2, horizon=HORIZON).learn()
+    alone = model(DummyVecEnv([make_toy(init_noise=0.05)]), iterations=2, horizon=HORIZON).learn()
     assert gps.trials == alone.trials == 2 * M
     assert gps.batches[0].samples.X[:, 0, 0].std(axis=0)[0] > 0
     for a, b in zip(gps.batches, alone.batches, strict=True):
@@ -522,7 +522,7 @@ def test_a_saved_model_is_no_larger_than_what_it_must_keep(env, tmp_path):
     """What follows from other things is not stored, nor is anything stored twice."""
     T = 100
     options = dict(end_to_end_steps=2, iterations=5, last_head_steps=0, last_end_to_end_steps=0)
-    env = gym.make(f"Toy/{env}-v0", noise=0.05, max_episode_steps=T, num_conditions=6)
+    env = gym.make(f"Toy/{env}-v0", init_noise=0.05, max_episode_steps=T, num_conditions=6)
     gps = model(env, **options, rollback=0.0, rollback_slack=0.0).learn()
     for _ in range(20):  # until some conditions, not all, are rolled back
         if len(gps.teachers.evidence) > 1:
@@ -578,7 +578,7 @@ def test_an_environment_of_another_shape_is_refused():
 
 def test_set_env_looks_the_task_up_again():
     gps = model(iterations=1).learn()
-    gps.set_env(gym.make("Toy/PointMass-v0", noise=0.3))
+    gps.set_env(gym.make("Toy/PointMass-v0", init_noise=0.3))
     gps.learn(total_timesteps=STEPS)
     assert gps.batches[-1].samples.X[0, 0, 0, 0] != 1.0
 
@@ -601,10 +601,12 @@ def test_same_seed_same_result(case):
     env, options = STOCHASTIC[case]
     runs = []
     for _ in range(2):
-        gps = model(gym.make(f"Toy/{env}-v0", noise=0.05), **options, iterations=3)
+        gps = model(gym.make(f"Toy/{env}-v0", init_noise=0.05), **options, iterations=3)
         runs.append(gps.learn())
     assert_same_weights(*runs)
-    other = model(gym.make(f"Toy/{env}-v0", noise=0.05), **{**options, "seed": 1}, iterations=3)
+    other = model(
+        gym.make(f"Toy/{env}-v0", init_noise=0.05), **{**options, "seed": 1}, iterations=3
+    )
     other.learn()
     assert runs[0].history[0]["gps/cost"] != other.history[0]["gps/cost"]
 
@@ -618,7 +620,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(case, tmp_path):
     env, options = STOCHASTIC[case]
 
     def make_env():
-        return gym.make(f"Toy/{env}-v0", noise=0.05)
+        return gym.make(f"Toy/{env}-v0", init_noise=0.05)
 
     whole = model(make_env(), **options)
     whole.learn(total_timesteps=4 * STEPS)
@@ -655,7 +657,7 @@ def test_a_checkpoint_in_the_middle_of_a_batch_repeats_it(tmp_path):
     """What SB3's callback saves is as good a start: the batch it interrupted is sampled again."""
 
     def make_env():
-        return gym.make("Toy/PointMass-v0", noise=0.05)
+        return gym.make("Toy/PointMass-v0", init_noise=0.05)
 
     whole = model(make_env())
     whole.learn(callback=CheckpointCallback(STEPS + 7, str(tmp_path), name_prefix="toy"))

@@ -40,19 +40,21 @@ def run(env, E=4, actor=spring, horizon=HORIZON, **kwargs):
 @pytest.mark.parametrize("n_envs", [2, 3, 4, 5])
 def test_workers_do_not_matter(n_envs):
     """5 workers for 4 episodes: what fills up the round is not recorded."""
-    alone, together = (run(dummy(n, noise=0.1), horizon=HORIZON, on_step=None) for n in (1, n_envs))
+    alone, together = (
+        run(dummy(n, init_noise=0.1), horizon=HORIZON, on_step=None) for n in (1, n_envs)
+    )
     for name in ("X", "U", "rewards", "success", "observations"):
         np.testing.assert_array_equal(getattr(alone, name), getattr(together, name))
     assert alone.X.shape == (4, HORIZON, 4)
 
 
 def test_workers_in_processes():
-    env = SubprocVecEnv([make(noise=0.1)] * 2, start_method="forkserver")
+    env = SubprocVecEnv([make(init_noise=0.1)] * 2, start_method="forkserver")
     try:
         there = run(env, E=3)
     finally:
         env.close()
-    here = run(dummy(1, noise=0.1), E=3)
+    here = run(dummy(1, init_noise=0.1), E=3)
     np.testing.assert_array_equal(there.X, here.X)
 
 

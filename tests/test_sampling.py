@@ -43,7 +43,7 @@ def test_trials_are_in_the_order_of_conditions():
 
 
 def test_the_generator_decides():
-    noisy = dict(env_kwargs={"noise": 0.1})
+    noisy = dict(env_kwargs={"init_noise": 0.1})
     first, again, other = sample(**noisy), sample(**noisy), sample(seed=1, **noisy)
     np.testing.assert_array_equal(first.X, again.X)
     assert (first.X[:, 0, :2] != other.X[:, 0, :2]).all()

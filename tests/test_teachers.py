@@ -73,7 +73,7 @@ def test_promises_are_kept(rng):
     np.testing.assert_allclose(
         observed.predicted_improvement, observed.actual_improvement, atol=1.0
     )
-    assert observed.held_out_error < 0.05
+    assert observed.held_out_error.mean() < 0.05
 
 
 def broken(samples: Trajectories, m: int) -> Trajectories:

@@ -75,7 +75,8 @@ def run_demo(
     :param filmed: episodes of each split in the video
     :return: the run's record, and the files with what each is
     """
-    from sb3_gps.experiment import run_experiment, save_policy, splits_of, write_json
+    from sb3_gps.experiment import run_experiment, save_policy, splits_of
+    from sb3_gps.files import write_json
     from sb3_gps.plotting import plot_learning_curve
     from sb3_gps.video import film_splits, write_video
 
@@ -87,6 +88,7 @@ def run_demo(
         protocol=protocol,
         progress_bar=progress_bar,
         curve=curve,
+        folder=out,
     )
     model_path, figures = out / "model.zip", out / "result.json"
     save_policy(trained.model, model_path)

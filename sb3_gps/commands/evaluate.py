@@ -41,8 +41,8 @@ def main(args: argparse.Namespace) -> int:
         machine,
         splits_of,
         trained_conditions,
-        write_json,
     )
+    from sb3_gps.files import write_json
 
     env_kwargs = parse_pairs(args.env_set, "--env-set")
     protocol = (QUICK if args.protocol == "quick" else Protocol()).given(env_kwargs)

@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run it."""
     require("rich", "matplotlib")
-    from sb3_gps.experiment import QUICK, Protocol, run_experiment, save_policy, write_json
+    from sb3_gps.experiment import QUICK, Protocol, run_experiment, save_policy
+    from sb3_gps.files import write_json
     from sb3_gps.plotting import plot_learning_curve
 
     trained, record = run_experiment(
@@ -55,6 +56,7 @@ def main(args: argparse.Namespace) -> int:
         env_kwargs=parse_pairs(args.env_set, "--env-set"),
         progress_bar=True,
         curve=args.curve,
+        folder=args.out,
     )
     if args.way == "pose-prediction":
         print("no model.zip: this way acts with two networks; sb3_gps.ways.train returns both")

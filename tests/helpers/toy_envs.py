@@ -29,7 +29,7 @@ def nan_cost(x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
 class PointMass(gym.Env):
     """A damped mass in the plane, x = [q; v], pushed by u; observed as [q; v].
 
-    :param noise: deviation of the initial position, drawn from the reset seed
+    :param init_noise: deviation of the initial position, drawn from the reset seed
     :param length: steps after which it ends by itself; None leaves that to a wrapper
     :param fault: what goes wrong, in condition 1 from step 4 on: "nan_state", "no_state", "short"
     """
@@ -41,13 +41,13 @@ class PointMass(gym.Env):
     def __init__(
         self,
         num_conditions: int = 4,
-        noise: float = 0.0,
+        init_noise: float = 0.0,
         length: int | None = None,
         fault: str | None = None,
         render_mode: str | None = None,
     ) -> None:
         self.render_mode = render_mode
-        self.num_conditions, self.noise = num_conditions, noise
+        self.num_conditions, self.init_noise = num_conditions, init_noise
         self.length, self.fault = length, fault
         self.action_space = spaces.Box(-1, 1, (2,), np.float32)
         self.observation_space = self.make_observation_space()
@@ -77,7 +77,7 @@ class PointMass(gym.Env):
         self.q = scale * STARTS[self.condition % len(STARTS)]
         if self.options.get("random_pose"):
             self.q = self.np_random.uniform(-1.0, 1.0, 2)
-        self.q = self.q + self.noise * self.np_random.normal(size=2)
+        self.q = self.q + self.init_noise * self.np_random.normal(size=2)
         self.v, self.t = np.zeros(2), 0
         return self.observe(), self.info()
 
