@@ -14,7 +14,7 @@ GL_PACKAGES := libegl1 libgl1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev gl demo test lint format clean
+.PHONY: help install install-dev gl demo test lint docs format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) \
@@ -64,10 +64,14 @@ lint: $(INSTALLED_DEV)  ## ruff (rules and format) and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+docs: $(INSTALLED_DEV)  ## build the documentation: docs/_build/index.html
+	$(PY) -m sphinx -W --keep-going -q docs docs/_build
+	@echo docs/_build/index.html
+
 format: $(INSTALLED_DEV)  ## let ruff fix and format
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
 clean:  ## remove .venv, caches and build outputs (results/ stays)
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

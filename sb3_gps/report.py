@@ -126,7 +126,7 @@ def _teachers(iterations: Mapping[int, Any], out: Path) -> Section:
     plot_controllers(last, out / "controllers.png")
     pictures = [
         ("conditions.png", "A line a condition. Healthy: costs fall, eta settles above its floor, "
-         "improvements lie near the diagonal, models err less with every iteration."),
+         "improvements lie near the diagonal while they are large, models err less at the end."),
         ("controllers.png", "The controllers that are next."),
     ]  # fmt: skip
     if plot_trajectories(iterations, out / "trajectories.png"):

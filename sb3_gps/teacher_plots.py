@@ -71,7 +71,7 @@ def _held_out(axes: Axes, iterations: Iterations) -> None:
     for number, arrays in iterations.items():
         shade = matplotlib.colormaps["viridis"](number / max(iterations))
         axes.plot(arrays["held_out_error"], color=shade, lw=1.2, label=f"iteration {number}")
-    axes.set(xlabel="step", title="one-step error of the models on new trials, relative")
+    axes.set(xlabel="step", title="relative one-step error on new trials")
     axes.set_ylim(bottom=0)
     handles, labels = axes.get_legend_handles_labels()
     if handles:

@@ -112,7 +112,7 @@ def fit_dynamics(
     ridge: float = 1e-6,
     min_variance: float = 1e-8,
 ) -> LinearDynamics:
-    """p(x'|x, u) of every condition and step from its samples under a prior.
+    """``p(x'|x, u)`` of every condition and step from its samples under a prior.
 
     :param samples: (M, N, T, ...); what follows the end of an episode does not count
     :param prior: over [x; u; x'] at T-1 steps
@@ -151,9 +151,9 @@ def linearize_policy(
 def held_out_error(dynamics: LinearDynamics, samples: Trajectories) -> np.ndarray:
     """One-step error on samples that the model has not seen, relative to the change of the state.
 
-    :return: (M, T-1): |x' - F z - f| / |x' - x|, root mean squares over samples and dimensions, the
-        change's over all steps too, so that a step at rest does not divide by zero; 0 where all
-        episodes have ended
+    :return: (M, T-1): ``|x' - F z - f| / |x' - x|``, root mean squares over samples and dimensions,
+        the change's over all steps too, so that a step at rest does not divide by zero; 0 where
+        all episodes have ended
     """
     predicted = (
         np.einsum("mtxz,mntz->mntx", dynamics.F, samples.Z[..., :-1, :]) + dynamics.f[:, None]

@@ -36,7 +36,7 @@ def is_positive_definite(A: np.ndarray) -> np.ndarray:
 
 
 def log_det(A: np.ndarray) -> np.ndarray:
-    """log |A| of positive definite matrices, (...,)."""
+    """``log |A|`` of positive definite matrices, (...,)."""
     factor = np.linalg.cholesky(A)
     return 2.0 * np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)
 

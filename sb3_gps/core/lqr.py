@@ -1,5 +1,7 @@
 """Linear-quadratic-Gaussian control with an entropy term and a KL constraint.
 
+Two problems::
+
     max-entropy LQR:  argmin_p  E_p[ sum_t l_t(z_t) ] - temperature H(p)
     KL-constrained:   argmin_p  E_p[ sum_t l_t(z_t) ] - entropy_weight H(p)
                       s.t.      sum_t E_p KL( p(.|x_t) || reference(.|x_t) ) <= epsilon
