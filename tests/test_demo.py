@@ -24,9 +24,8 @@ from sb3_gps.experiment import (
     command_line,
     evaluate_policy_on_splits,
     wilson,
-    write_json,
 )
-from sb3_gps.files import rewrite
+from sb3_gps.files import rewrite, write_json
 from sb3_gps.paper import PAPER_TASKS
 from sb3_gps.plotting import plot_success_vs_trials
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from toy_envs import QUICK, SMALL_POLICY
 
 from sb3_gps import GPS, FeaturePointsCallback, StudentSuccessCallback
+from sb3_gps.__main__ import make_parser
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -71,3 +73,56 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "kl_step" in (tmp_path / "api.html").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """What pages show in a language, whole."""
+    text = "\n".join(page.read_text() for page in PAGES)
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every command that the pages show, without its comment."""
+    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    tables = re.findall(r"^\| `(python [^`]+)`", (ROOT / "README.md").read_text(), re.MULTILINE)
+    shown = [line.split("  #")[0].strip() for line in lines] + tables
+    return sorted({command for command in shown if command and not command.startswith("#")})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_that_is_shown_is_one(command):
+    """Our own are taken by their parsers, with all options; examples and targets are there."""
+    words = [word for word in shlex.split(command) if word != "..."]
+    while "=" in words[0]:  # variables of the environment
+        words = words[1:]
+    if words[:3] == ["python", "-m", "sb3_gps"]:
+        make_parser(words[3]).parse_args(words[3:])
+    elif words[0] == "python" and words[1].startswith("examples/"):
+        assert (ROOT / words[1]).exists()
+        options = [word for word in words[2:] if word.startswith("--")]
+        source = (ROOT / words[1]).read_text()
+        if "rl_zoo3" not in words[1]:  # whose own options those are
+            assert all(f'"{option}"' in source for option in options)
+    elif words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    else:
+        assert words[0] in ("pip", "python", "git", "tensorboard", "apt-get"), command
+
+
+@pytest.mark.gl
+def test_the_quickstart_of_the_readme(monkeypatch, tmp_path):
+    pytest.importorskip("rich")
+    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    tiny = dict(QUICK, conditions=2, iterations=2, pose_images=0, policy_kwargs=SMALL_POLICY)
+
+    class Quick(GPS):
+        """With a budget that is none: the quickstart has the default's."""
+
+        def __init__(self, *args, **kwargs) -> None:
+            super().__init__(*args, **{**tiny, **kwargs})
+
+    monkeypatch.setattr("sb3_gps.GPS", Quick)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(code, names)
+    assert names["env"].action_space.contains(names["action"]) and (tmp_path / "cube.zip").exists()
