@@ -13,7 +13,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_gps import GPS
 from sb3_gps.evaluation import what_is_seen
-from sb3_gps.feature_points import draw_feature_points, read_feature_points
+from sb3_gps.feature_points import every_moment, read_feature_points
 from sb3_gps.rollout import Start
 from sb3_gps.video import write_video
 
@@ -33,8 +33,7 @@ def main() -> None:
     (points,) = read_feature_points(model.policy, seen)
     for rank, k in enumerate(points.order[:5], start=1):
         print(f"{rank}. point {k}: influence {points.influence[k]:.3f} of the action")
-    frames = [draw_feature_points(image, points, t) for t, image in enumerate(seen["image"])]
-    print(write_video(frames, args.out))
+    print(write_video(every_moment(points, seen), args.out))
 
 
 if __name__ == "__main__":

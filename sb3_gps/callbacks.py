@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import gymnasium as gym
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
@@ -10,7 +12,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_gps.environment import optional_attribute
 from sb3_gps.evaluation import evaluate_split, evaluate_starts, what_is_seen
-from sb3_gps.feature_points import moments_of_an_episode, read_feature_points
+from sb3_gps.feature_points import (
+    FeaturePoints,
+    every_moment,
+    moments_of_an_episode,
+    read_feature_points,
+)
+from sb3_gps.features import Observations
+from sb3_gps.gif import FPS, write_gif
 from sb3_gps.gps import GPS
 from sb3_gps.rollout import Start
 
@@ -130,7 +139,8 @@ class FeaturePointsCallback(BaseCallback):
     :param every: steps of the environment between two of them, at least; 0: each rollout
     :param start: of the episode, ``reset``'s seed and options; None: seed 0
     :param points: shown, the most influential first
-    :param moments: of the episode, evenly spaced
+    :param moments: of the episode, from its first to its last step
+    :param video: also log the whole episode, as an animation ``feature_points/KEY_video``
     """
 
     def __init__(
@@ -140,12 +150,13 @@ class FeaturePointsCallback(BaseCallback):
         start: Start | None = None,
         points: int = 12,
         moments: int = 4,
+        video: bool = False,
     ) -> None:
         super().__init__()
         env = maybe_make_env(eval_env, verbose=0)
         self.eval_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
         self.every, self.start = every, start or Start(seed=0)
-        self.points, self.moments = points, moments
+        self.points, self.moments, self.video = points, moments, video
         self._next = 0
 
     def _on_step(self) -> bool:
@@ -171,6 +182,29 @@ class FeaturePointsCallback(BaseCallback):
                 Image(strip, "HWC"),
                 exclude=("stdout", "log", "json", "csv"),
             )
+            if self.video:
+                self._animate(f"feature_points/{read.image}_video", read, seen)
+
+    def _animate(self, tag: str, points: FeaturePoints, seen: Observations) -> None:
+        """TensorBoard's own way of a video is a GIF, but the package that it makes one with is old.
+
+        That is why it goes to the file directly, and not through the logger.
+        """
+        writers = [o.writer for o in self.logger.output_formats if hasattr(o, "writer")]
+        if not writers:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        frames = every_moment(points, seen, self.points)
+        gif = io.BytesIO()
+        write_gif(frames[::2], gif, FPS // 2)
+        height, width, _ = frames[0].shape
+        image = Summary.Image(
+            height=height, width=width, colorspace=3, encoded_image_string=gif.getvalue()
+        )
+        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+        for writer in writers:
+            writer._get_file_writer().add_summary(summary, self.num_timesteps)
 
 
 def _identities(env: VecEnv) -> set[int]:

@@ -46,6 +46,14 @@ class FeaturePoints:
         return np.argsort(-self.influence, kind="stable")
 
 
+def every_moment(
+    points: FeaturePoints, observations: Observations, shown: int = 12
+) -> list[np.ndarray]:
+    """The whole episode, an image a step."""
+    images = _images(points, observations)
+    return [draw_feature_points(image, points, t, shown) for t, image in enumerate(images)]
+
+
 def has_feature_points(policy: BasePolicy) -> bool:
     """Whether its network has a spatial softmax."""
     return bool(_softmaxes(policy))
@@ -146,14 +154,20 @@ def moments_of_an_episode(
     :param points: of the observations
     :param moments: from the first to the last step, the points moving as far between each two
     """
-    images = observations[points.image] if isinstance(observations, dict) else observations
-    if images.shape[-1] > images.shape[1]:  # channels-first, of a wrapped environment
-        images = np.moveaxis(images, 1, -1)
+    images = _images(points, observations)
     way = np.abs(np.diff(points.position, axis=0)).sum(axis=(1, 2))
     # As if they crept on: where nothing moves, the moments are evenly spaced in time.
     way = np.concatenate([[0.0], np.cumsum(way + 1e-6)])
     chosen = np.searchsorted(way, np.linspace(0.0, way[-1], moments))
     return np.hstack([draw_feature_points(images[t], points, t, shown) for t in chosen])
+
+
+def _images(points: FeaturePoints, observations: Observations) -> np.ndarray:
+    """Channels-last, (T, H, W, 3)."""
+    images = observations[points.image] if isinstance(observations, dict) else observations
+    if images.shape[-1] > images.shape[1]:  # channels-first, of a wrapped environment
+        images = np.moveaxis(images, 1, -1)
+    return images
 
 
 def _softmaxes(policy: BasePolicy) -> list[SpatialSoftmax]:

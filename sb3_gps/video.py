@@ -19,9 +19,9 @@ from sb3_gps.experiment import SPLITS
 from sb3_gps.feature_points import draw_feature_points, read_feature_points
 from sb3_gps.features import split_space
 from sb3_gps.files import rewrite
+from sb3_gps.gif import FPS, write_gif
 from sb3_gps.rollout import Start, map_observation, run_episodes
 
-FPS = 20  # of the tasks' control, so that videos run in real time
 SIDE, CAPTION = 240, 32  # pixels; both multiples of 16, as H.264 wants them
 HOLD = 14  # frames for which the outcome stays
 _GREEN, _RED, _PLAIN = (20, 140, 60), (190, 30, 30), (40, 40, 40)
@@ -128,14 +128,6 @@ def write_video(frames: Sequence[np.ndarray], path: Path) -> Path:
         path = path.with_suffix(".gif")
         rewrite(path, lambda name: write_gif(frames[::2], name, FPS // 2))
     return path
-
-
-def write_gif(frames: Sequence[np.ndarray], path: Path, fps: int) -> None:
-    """Write a looping GIF in 64 colours."""
-    pages = [Image.fromarray(frame).quantize(64) for frame in frames]
-    pages[0].save(
-        path, format="GIF", save_all=True, append_images=pages[1:], duration=1000 // fps, loop=0
-    )
 
 
 def _has_ffmpeg() -> bool:

@@ -130,7 +130,7 @@ def test_they_are_in_tensorboard(algorithm, tmp_path):
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"
     )
-    callback = FeaturePointsCallback(ENV, every=10, moments=2)
+    callback = FeaturePointsCallback(ENV, every=10, moments=2, video=True)
     if algorithm is GPS:
         options = {**QUICK, "policy_kwargs": SMALL_POLICY, "tensorboard_log": str(tmp_path)}
         GPS("CnnPolicy", ENV, **options).learn(callback=callback)
@@ -143,6 +143,8 @@ def test_they_are_in_tensorboard(algorithm, tmp_path):
     events = event_accumulator.EventAccumulator(str(run), size_guidance={"images": 0}).Reload()
     images = events.Images("feature_points/image")
     assert len(images) >= 2 and (images[0].height, images[0].width) == (384, 768)
+    films = events.Images("feature_points/image_video")
+    assert len(films) == len(images) and films[0].encoded_image_string.startswith(b"GIF89a")
     assert images[0].encoded_image_string != images[-1].encoded_image_string  # it learned
 
 
