@@ -54,6 +54,7 @@ def main(args: argparse.Namespace) -> int:
     print(f"\n{args.out} holds")
     for path, words in files.items():
         print(f"  {path.name:<20} {words}")
+    print(f"\nHow it came to that: python -m sb3_gps plot {args.out}")
     return 0
 
 

@@ -67,5 +67,6 @@ def main(args: argparse.Namespace) -> int:
     write_json(args.out / "result.json", record)
     plot_learning_curve(record, args.out / "learning_curve.png")
     print_success(record)
-    print(f"{record['seconds']['total']:.0f} s; see {args.out}")
+    seconds = record["seconds"]["total"]
+    print(f"{seconds:.0f} s; see {args.out}, or: python -m sb3_gps plot {args.out}")
     return 0
