@@ -108,6 +108,7 @@ def plot_trajectories(iterations: Iterations, path: Path, every: int = 20) -> bo
         axes.plot([0], [0], [0], "k+", ms=10)
         axes.set(title=f"condition {m}: cost {after['cost'][m]:.1f}")
         axes.set(xlabel="x, cm", ylabel="y, cm", zlabel="z, cm")
+        axes.set_box_aspect(None, zoom=0.85)  # else the last label is cut off
     figure.suptitle(
         f"Points of the object from their targets (+) in iteration {numbers[-1]}: "
         "dashed as the models expected, solid as executed"
