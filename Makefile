@@ -14,7 +14,7 @@ GL_PACKAGES := libegl1 libgl1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev gl demo test lint docs format clean
+.PHONY: help install install-dev gl demo test lint docs browser format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) \
@@ -63,6 +63,15 @@ lint: $(INSTALLED_DEV)  ## ruff (rules and format) and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+browser:  ## for the one test that opens a page in a browser; as root on Debian/Ubuntu, install chromium
+	@if command -v chromium || command -v google-chrome; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing chromium"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+			echo "no chromium: its test is skipped"; \
+	else echo "no chromium: its test is skipped; try: sudo apt-get install chromium"; fi
 
 docs: $(INSTALLED_DEV)  ## build the documentation: docs/_build/index.html
 	$(PY) -m sphinx -W --keep-going -q docs docs/_build

@@ -12,6 +12,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from toy_envs import QUICK, SMALL_NETWORK, SMALL_POLICY
 
 from sb3_gps import GPS, FeaturePointsCallback
+from sb3_gps import __main__ as cli
 from sb3_gps.feature_points import draw_feature_points, read_feature_points
 from sb3_gps.features import SpatialSoftmax, VisuomotorExtractor
 from sb3_gps.policies import MultiInputPolicy
@@ -146,6 +147,26 @@ def test_they_are_in_tensorboard(algorithm, tmp_path):
     films = events.Images("feature_points/image_video")
     assert len(films) == len(images) and films[0].encoded_image_string.startswith(b"GIF89a")
     assert images[0].encoded_image_string != images[-1].encoded_image_string  # it learned
+
+
+@pytest.mark.parametrize("algorithm", [GPS, PPO])
+def test_films(algorithm, tmp_path, capsys):
+    pytest.importorskip("imageio")
+    model, out = tmp_path / "model.zip", tmp_path / "film.gif"
+    if algorithm is GPS:
+        gps = GPS("CnnPolicy", ENV, **{**QUICK, "policy_kwargs": SMALL_POLICY, "iterations": 2})
+        gps.learn().save(model)
+        how: tuple[str, ...] = ()
+    else:
+        PPO("MultiInputPolicy", ENV, policy_kwargs=dict(KWARGS)).save(model)
+        how = ("--algo", "ppo", "--env", ENV)
+    line = ("film", str(model), *how, "--episodes", "1", "--points", "3")
+    assert cli.main([*line, "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out) and out.stat().st_size > 1000
+    assert cli.main([*line, "--out", "film.avi"]) == 1
+    assert "must end in .mp4 or .gif" in capsys.readouterr().err
+    assert cli.main(["film", str(tmp_path / "none.zip")]) == 1
+    assert "is not a file" in capsys.readouterr().err
 
 
 def test_the_drawing(detector):

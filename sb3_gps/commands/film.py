@@ -32,6 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run it."""
     require("imageio")
+    if args.out.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"--out must end in .mp4 or .gif, got {args.out}")
+    if not args.model.is_file():
+        raise ValueError(f"{args.model} is not a file; python -m sb3_gps train writes one")
     import stable_baselines3
 
     from sb3_gps import GPS
