@@ -87,7 +87,8 @@ def write_report(
     sections = [_summary(record, out)]
     if iterations:
         sections += [_teachers(iterations, out), _followers(iterations, out)]
-    if videos and (run / "model.zip").exists():
+    # Until the run is done, the model in its folder is that of another.
+    if videos and finished(run) and (run / "model.zip").exists():
         sections += _films(run / "model.zip", record, out)
     sections += [_log(record), _configuration(record)]
     page = out / "index.html"
@@ -125,7 +126,7 @@ def _teachers(iterations: Mapping[int, Any], out: Path) -> Section:
     plot_conditions(iterations, out / "conditions.png")
     plot_controllers(last, out / "controllers.png")
     pictures = [
-        ("conditions.png", "A line a condition. Healthy: costs fall, eta settles above its floor, "
+        ("conditions.png", "A line a condition. Healthy: costs fall, eta falls to its floor, "
          "improvements lie near the diagonal while they are large, models err less at the end."),
         ("controllers.png", "The controllers that are next."),
     ]  # fmt: skip
@@ -159,14 +160,12 @@ def _films(path: Path, record: dict[str, Any], out: Path) -> list[Section]:
     if points := 12 * has_feature_points(model.policy):
         sections.append(_feature_points(model, record["env"], kwargs, points, out))
     pictures = []
-    for split, words in splits_of(record).items() if "success" in record else ():
+    for split, words in splits_of(record).items():
         first = 0 if split == "train" else _FILMED_FROM
         frames = film_splits(model, record["env"], {split: 2}, first, points=points, **kwargs)
         film = write_video(frames, out / f"{split}.mp4")
         pictures.append((film.name, f"{words.capitalize()}."))
-    if pictures:
-        sections.append(Section("Episodes", pictures=pictures))
-    return sections
+    return [*sections, Section("Episodes", pictures=pictures)]
 
 
 def _feature_points(
