@@ -257,7 +257,7 @@ def _plot_curves(
             if name == level_of:
                 axes.axhline(values[:, -1].mean(), color=f"C{a}", ls=":", lw=1)
             if x == "steps" and (before := sum(runs[0].get("before", {}).values())):
-                axes.plot([before / 50, before], [-4 - 3 * a] * 2, color=f"C{a}", lw=3, alpha=0.6)
+                axes.plot([before / 5, before], [-4 - 3 * a] * 2, color=f"C{a}", lw=3, alpha=0.6)
         axes.set(title=env, xscale="log", xlabel=_LABELS[x])
         axes.xaxis.set_minor_formatter(NullFormatter())  # where a decade is wide, they overlap
         axes.grid(alpha=0.3)

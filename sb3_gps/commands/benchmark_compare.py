@@ -219,7 +219,7 @@ def over_tasks(runs: Sequence[dict[str, Any]]) -> tuple[str, Table, Comparison]:
     from sb3_gps.statistics import compare
 
     scores: dict[str, dict[str, list[float]]] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: ALGORITHMS.index(run["algorithm"])):
         of_task = scores.setdefault(run["algorithm"], {}).setdefault(run["env"], [])
         of_task.append(run["curve"][-1]["spatial"] / 100.0)
     comparison = compare(scores, "gps")
