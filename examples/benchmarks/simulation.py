@@ -86,7 +86,7 @@ def main() -> None:
         "physics alone": rate(physics(env)),
         "frames alone": describe_gl(env.unwrapped.model, env.unwrapped.data)["frames_per_second"],
     }
-    numbers = sorted({1, 2, cores()})
+    numbers = sorted({1, cores()})
     scaling = {f"{n} processes": processes(n) for n in numbers}
     for name, value in {**result, **scaling}.items():
         print(f"{name:16} {value:8.0f} a second")
