@@ -65,7 +65,7 @@ lint: $(INSTALLED_DEV)  ## ruff (rules and format) and mypy
 	$(PY) -m mypy
 
 browser:  ## for the one test that opens a page in a browser; as root on Debian/Ubuntu, install chromium
-	@if command -v chromium || command -v google-chrome; then :; \
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "Installing chromium"; \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \

@@ -60,8 +60,7 @@ class StudentSuccessCallback(BaseCallback):
         for name, value in (("repeats", repeats), ("positions", positions)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        env = maybe_make_env(eval_env, verbose=0)
-        self.eval_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+        self.eval_env = _vectorised(eval_env)
         self.repeats = repeats
         self.split, self.positions, self.first = split, positions, first
         self.last = last
@@ -153,8 +152,7 @@ class FeaturePointsCallback(BaseCallback):
         video: bool = False,
     ) -> None:
         super().__init__()
-        env = maybe_make_env(eval_env, verbose=0)
-        self.eval_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+        self.eval_env = _vectorised(eval_env)
         self.every, self.start = every, start or Start(seed=0)
         self.points, self.moments, self.video = points, moments, video
         self._next = 0
@@ -205,6 +203,11 @@ class FeaturePointsCallback(BaseCallback):
         summary = Summary(value=[Summary.Value(tag=tag, image=image)])
         for writer in writers:
             writer._get_file_writer().add_summary(summary, self.num_timesteps)
+
+
+def _vectorised(env: gym.Env | VecEnv | str) -> VecEnv:
+    made = maybe_make_env(env, verbose=0)
+    return made if isinstance(made, VecEnv) else DummyVecEnv([lambda: made])
 
 
 def _identities(env: VecEnv) -> set[int]:

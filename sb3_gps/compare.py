@@ -156,7 +156,9 @@ class Trial:
             return
         from sb3_gps.video import film_splits, write_video
 
-        filmed = {split: 2 for split in _splits(make_env(env_id, 1)) if split != "train"}
+        asked = make_env(env_id, 1)
+        filmed = {split: 2 for split in _splits(asked) if split != "train"}
+        asked.close()
         write_video(film_splits(model, env_id, filmed, make_env=make_env), self.video)
 
 

@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gps.environment import resolve_horizon
-from sb3_gps.rollout import Observation, Start, StepHook, map_observation, run_episodes
+from sb3_gps.rollout import Actor, Observation, Start, StepHook, map_observation, run_episodes
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,10 @@ def evaluate_starts(
         for r in range(repeats)
     ]
 
-    def actor(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
-        return model.predict(observation, deterministic=True)[0]
-
     episodes = run_episodes(
         env,
         seeded,
-        actor,
+        _actor(model),
         resolve_horizon(horizon, env),
         read_state=None,
         keep_observations=False,
@@ -76,12 +73,8 @@ def what_is_seen(
 
     :param horizon: T; None: the environment's
     """
-
-    def actor(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
-        return model.predict(observation, deterministic=True)[0]
-
     horizon = resolve_horizon(horizon, env)
-    episodes = run_episodes(env, [start], actor, horizon, None, keep_observations=True)
+    episodes = run_episodes(env, [start], _actor(model), horizon, None, keep_observations=True)
     return map_observation(lambda a: a[0, : episodes.length[0]], episodes.observations)
 
 
@@ -105,3 +98,12 @@ def evaluate_split(
     """
     starts = [Start({"split": split, "condition": i}) for i in range(first, first + positions)]
     return evaluate_starts(model, env, starts, repeats, seed + first, horizon, on_step)
+
+
+def _actor(model: PolicyPredictor) -> Actor:
+    """Its deterministic actions."""
+
+    def act(observation: Any, x: np.ndarray, t: int, episodes: np.ndarray) -> np.ndarray:
+        return model.predict(observation, deterministic=True)[0]
+
+    return act

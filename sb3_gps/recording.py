@@ -54,9 +54,9 @@ class RunRecorder(BaseCallback):
     def _on_training_start(self) -> None:
         assert isinstance(self.model, GPS)
         self._written = self.model.iteration
-        for number in read_iterations(self.folder):
+        for number, path in iteration_paths(self.folder).items():
             if number > self.model.iteration:  # of an earlier run
-                iteration_path(self.folder, number).unlink()
+                path.unlink()
         self._write_progress(self.model)
 
     def _on_rollout_start(self) -> None:
@@ -90,12 +90,17 @@ def iteration_path(folder: Path, iteration: int) -> Path:
     return folder / "iterations" / f"{iteration:04d}.npz"
 
 
+def iteration_paths(folder: Path) -> dict[int, Path]:
+    """Those that have been written, by the iteration's number."""
+    return {int(p.stem): p for p in sorted((folder / "iterations").glob("[0-9]*.npz"))}
+
+
 def read_iterations(folder: Path) -> dict[int, dict[str, np.ndarray]]:
     """The arrays of every iteration that has been written, by its number."""
     found = {}
-    for path in sorted((folder / "iterations").glob("[0-9]*.npz")):
+    for number, path in iteration_paths(folder).items():
         with np.load(path) as arrays:
-            found[int(path.stem)] = dict(arrays)
+            found[number] = dict(arrays)
     return found
 
 

@@ -42,7 +42,7 @@ def detector() -> MultiInputPolicy:
         spaces.Box(-1, 1, (2,), np.float32),
         lambda _: 1e-3,
         net_arch=[],
-        features_extractor_kwargs=dict(network, temperature=1e-2),
+        features_extractor_kwargs=dict(network, temperature=5e-3),
     )
     first, second = (m for m in policy.features_extractor.modules() if isinstance(m, th.nn.Conv2d))
     with th.no_grad():
@@ -60,7 +60,7 @@ def test_points_are_where_the_image_is_bright(detector):
     (points,) = read_feature_points(detector, spots(*centres))
     assert points.image == "image" and points.position.shape == (3, 2, 2)
     np.testing.assert_allclose(
-        points.position[:, 0] * SIZE - 0.5, np.array(centres), atol=0.05, rtol=0
+        points.position[:, 0] * SIZE - 0.5, np.array(centres), atol=0.02, rtol=0
     )
     assert points.presence.shape == (3, 2) and (points.presence > 0.9).all()
     (nothing,) = read_feature_points(detector, {k: v * 0 for k, v in spots((1, 1)).items()})

@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium import spaces
 
 from gps_envs import conditions, rendering
-from gps_envs.costs import ACTION_DIM, STATE_DIM, PointCost
+from gps_envs.costs import ACTION_DIM, POINTS, STATE_DIM, PointCost
 from gps_envs.distractors import SLOTS, STRENGTHS, Appearance, prepare
 
 _ARM = Path(__file__).parent / "assets" / "arm.xml"
@@ -52,7 +52,8 @@ class ArmEnv(gym.Env[Observation, np.ndarray]):
     # What a task says about itself. Lengths in m, in the frame of the object or of the target.
     start_angles: ClassVar[np.ndarray]  # (7,)
     object_points: ClassVar[np.ndarray]  # (3, 3) in the object
-    point_dims: ClassVar = np.arange(14, 23)  # of the state: where those are, from their targets
+    # Where those are in the state, from their targets.
+    point_dims: ClassVar = np.arange(POINTS.start, POINTS.stop)
     goal_points: ClassVar[np.ndarray]  # (3, 3) of the object in place, relative to the target
     goal_rotation: ClassVar[np.ndarray]  # (3, 3) of the object in place
     way_out: ClassVar[np.ndarray]  # (3,) from the place to where the object is free

@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> int:
     import stable_baselines3
 
     from sb3_gps import GPS
+    from sb3_gps.feature_points import has_feature_points
     from sb3_gps.video import film_splits, write_video
 
     kind: Any = GPS if args.algo == "gps" else getattr(stable_baselines3, args.algo.upper())
@@ -47,8 +48,7 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.model} does not say what it was trained on: give --env")
     episodes = dict.fromkeys(args.split, args.episodes)
     env_kwargs = parse_pairs(args.env_set, "--env-set")
-    frames = film_splits(
-        model, env_id, episodes, first=args.first, points=args.points, **env_kwargs
-    )
+    points = args.points if has_feature_points(model.policy) else 0
+    frames = film_splits(model, env_id, episodes, args.first, points=points, **env_kwargs)
     print(write_video(frames, args.out))
     return 0
