@@ -108,10 +108,8 @@ def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
     """Markdown: a row for each environment."""
-    lines = [
-        "| environment | SAC | PPO | GPS | steps of GPS | reached SAC's after | times fewer |",
-        "|---" * 7 + "|",
-    ]
+    header = ["environment", "SAC", "PPO", "GPS", "steps of GPS", "reached SAC's after"]
+    rows = []
     for env in OPTIONS:
         own = {
             name: [r for r in runs if (r["env"], r["algorithm"]) == (env, name)]
@@ -128,8 +126,8 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
             cells += ["–", "–"]
         else:
             cells += [f"{after:,.0f}", f"{SAC_STEPS / after:.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return Table([*header, "times fewer"], rows).markdown()
 
 
 def _final(runs: Sequence[dict[str, Any]]) -> str:

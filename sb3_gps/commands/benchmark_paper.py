@@ -104,11 +104,8 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     from sb3_gps.experiment import SPLITS
     from sb3_gps.paper import PAPER_TASKS, short_name
 
-    lines = [
-        f"| task | way | positions | trials | seeds | {' | '.join(SPLITS.values())} | pose error, "
-        "cm | seconds |",
-        "|---" * (7 + len(SPLITS)) + "|",
-    ]
+    header = ["task", "way", "positions", "trials", "seeds", *SPLITS.values(), "pose error, cm"]
+    rows = []
     for (env, way, trials), group in grouped(runs).items():
         paper = PAPER_TASKS[env]
         cells = [
@@ -127,5 +124,5 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
             )
         cells.append(f"{np.mean([r['pose_error_cm'] for r in group]):.2f}")
         cells.append(f"{np.median([r['seconds']['total'] for r in group]):.0f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return Table([*header, "seconds"], rows).markdown()

@@ -90,19 +90,17 @@ def table(runs: list[dict[str, Any]]) -> str:
         key = (record["update"], record["trials"], record["pose_images"])
         groups.setdefault(key, []).append(record)
     splits = splits_of(runs[0])
-    lines = [
-        f"| update | trials | pose images | seeds | {' | '.join(splits.values())} | seconds |",
-        "|---" * (5 + len(splits)) + "|",
-    ]
+    header = ["update", "trials", "pose images", "seeds", *splits.values(), "seconds"]
+    rows = []
     for (update, trials, images), group in sorted(groups.items()):
         cells = [update, str(trials), str(images), str(len(group))]
         for split in splits:
             rates = np.array([r["success"][split]["success"] for r in group])
             cells.append(f"{rates.mean():.1f} ± {rates.std():.1f} ({rates.min():.1f})")
         cells.append(f"{np.median([r['seconds']['total'] for r in group]):.0f}")
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(cells)
     if paper := PAPER_TASKS.get(runs[0]["env"]):
         success = paper.success["end-to-end"]
-        cells = ["paper (real PR2)", str(paper.trials), str(POSE_IMAGES), "", *map(str, success)]
-        lines.append(f"| {' | '.join(cells)} |  |")
-    return "\n".join(lines)
+        budget = [str(paper.trials), str(POSE_IMAGES)]
+        rows.append(["paper (real PR2)", *budget, "", *map(str, success), ""])
+    return Table(header, rows).markdown()
