@@ -13,6 +13,7 @@ import numpy as np
 from sb3_gps.commands.options import require
 from sb3_gps.curves import CurveRun, reached, run_curves
 from sb3_gps.hardware import cores
+from sb3_gps.page import Table
 
 GPS_STEPS = 20_000  # of the environment, to the nearest iteration
 SAC_STEPS = 200_000  # after which its return is what GPS is to reach

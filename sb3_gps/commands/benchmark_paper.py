@@ -11,6 +11,7 @@ import numpy as np
 
 from sb3_gps.commands.options import require
 from sb3_gps.hardware import cores
+from sb3_gps.page import Table
 from sb3_gps.runs import Run, records, report_failures, run_missing
 from sb3_gps.ways import WAYS
 

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from sb3_gps.commands.options import parse_options, require
+from sb3_gps.page import Table
 from sb3_gps.runs import Run, records, report_failures, run_missing
 
 # trials -> (training positions, iterations); samples a position: one
