@@ -205,7 +205,7 @@ def run_opponent(
         folder,
         on_evaluation,
     )
-    if opponent.sees_images:
+    if opponent.sees_images and trial.video is not None:
         model = opponent.kind.load(folder / "model.zip", device="cpu")
         trial.film(model, env_id, partial(_as_it_was, opponent, folder))
     return Outcome(curve)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -72,8 +72,7 @@ def plot_learning_curve(record: dict[str, Any], path: Path) -> None:
     else:
         right.axis("off")  # the run goes on
     for axes in (left, middle, right):
-        axes.grid(axis="y", alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes, grid="y")
     for axes in (left, middle):
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -133,8 +132,7 @@ def plot_success_vs_trials(records: Sequence[dict[str, Any]], path: Path) -> Non
             axes.plot(paper.trials, percent, "k*", ms=12, label="paper (real PR2)")
         axes.set(title=name, xlabel="trials", xlim=(0, None))
         axes.set_ylim(min(lowest - 5, 75), 101.5)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes)
     panels[0].set_ylabel("success, %")
     panels[0].legend(loc="lower right", fontsize=8)
     save_figure(figure, path)
@@ -177,8 +175,7 @@ def plot_paper_table(records: Sequence[dict[str, Any]], path: Path) -> None:
         budgets = " or ".join(map(str, sorted(shown)))
         axes.set(title=f"{short_name(env)}, {budgets} trials", ylim=(-3, 105))
         axes.set_xticks(range(len(SPLITS)), [w.replace(" ", "\n", 1) for w in SPLITS.values()])
-        axes.grid(axis="y", alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes, grid="y")
     panels[0].set_ylabel("success, % (points: seeds)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center",
                   ncols=len(ways) + 1, fontsize=8)  # fmt: skip
@@ -260,8 +257,7 @@ def _plot_curves(
                 axes.plot([before / 5, before], [-4 - 3 * a] * 2, color=f"C{a}", lw=3, alpha=0.6)
         axes.set(title=env, xscale="log", xlabel=_LABELS[x])
         axes.xaxis.set_minor_formatter(NullFormatter())  # where a decade is wide, they overlap
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes)
     panels[0].set_ylabel(_LABELS[y])
     labels = [name.upper() for name in handles]
     figure.legend(list(handles.values()), labels, loc="outside upper center", ncols=4)
@@ -278,10 +274,16 @@ def plot_profiles(comparison: Comparison, path: Path) -> None:
             100 * THRESHOLDS, 100 * share.low, 100 * share.high, color=f"C{a}", alpha=0.15, lw=0
         )
     axes.set(xlabel="success of a run above, %", ylabel="share of runs, %", ylim=(-3, 103))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
     figure.legend(loc="outside right upper", fontsize=8)
     save_figure(figure, path)
+
+
+def tidy(*panels: Axes, grid: Literal["x", "y", "both"] = "both") -> None:
+    """A light grid, and no frame above and on the right."""
+    for axes in panels:
+        axes.grid(axis=grid, alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

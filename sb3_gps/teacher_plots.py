@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sb3_gps.plotting import save_figure
+from sb3_gps.plotting import save_figure, tidy
 
 Arrays = Mapping[str, np.ndarray]
 Iterations = Mapping[int, Arrays]  # by number, from 1
@@ -50,7 +50,7 @@ def plot_conditions(iterations: Iterations, path: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _improvements(panels[4], iterations)
     _held_out(panels[5], iterations)
-    _tidy(*panels)
+    tidy(*panels)
     save_figure(figure, path)
 
 
@@ -142,7 +142,7 @@ def plot_actions(arrays: Arrays, path: Path) -> bool:
         axes.set(title=f"action {u}", xlabel="step")
     for axes in panels[dU:]:
         axes.axis("off")
-    _tidy(*panels[:dU])
+    tidy(*panels[:dU])
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=8)
     save_figure(figure, path)
@@ -186,9 +186,3 @@ def _ellipsoid(centre: np.ndarray, covariance: np.ndarray, deviations: float = 2
 def _colours(M: int) -> np.ndarray:
     """(M, 4)"""
     return matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, M))
-
-
-def _tidy(*panels: Axes) -> None:
-    for axes in panels:
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
