@@ -33,7 +33,7 @@ from sb3_gps.baselines import OnEvaluation, train_gps, train_resumably
 from sb3_gps.curves import Curve, Point
 from sb3_gps.dagger import dagger
 from sb3_gps.environment import optional_attribute
-from sb3_gps.evaluation import evaluate_split
+from sb3_gps.evaluation import evaluate_split, offered_splits
 from sb3_gps.features import VisuomotorExtractor
 from sb3_gps.gps import DEFAULT_AUGMENTATION
 from sb3_gps.policies import MultiInputPolicy
@@ -140,7 +140,7 @@ class Trial:
 
     def success(self, model: PolicyPredictor, env: VecEnv) -> Point:
         """In percent, on each split that the task has."""
-        plan = dict.fromkeys(_splits(env), self.positions)
+        plan = dict.fromkeys(offered_splits(env), self.positions)
         if "train" in plan:
             plan["train"] = optional_attribute(env, "num_conditions")
         return {
@@ -157,13 +157,9 @@ class Trial:
         from sb3_gps.video import film_splits, write_video
 
         asked = make_env(env_id, 1)
-        filmed = {split: 2 for split in _splits(asked) if split != "train"}
+        filmed = {split: 2 for split in offered_splits(asked) if split != "train"}
         asked.close()
         write_video(film_splits(model, env_id, filmed, make_env=make_env), self.video)
-
-
-def _splits(env: VecEnv) -> tuple[str, ...]:
-    return optional_attribute(env, "splits", ("spatial",))
 
 
 @dataclass

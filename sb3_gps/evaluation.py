@@ -10,7 +10,7 @@ import numpy as np
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_gps.environment import resolve_horizon
+from sb3_gps.environment import optional_attribute, resolve_horizon
 from sb3_gps.rollout import Actor, Observation, Start, StepHook, map_observation, run_episodes
 
 
@@ -98,6 +98,11 @@ def evaluate_split(
     """
     starts = [Start({"split": split, "condition": i}) for i in range(first, first + positions)]
     return evaluate_starts(model, env, starts, repeats, seed + first, horizon, on_step)
+
+
+def offered_splits(env: VecEnv) -> tuple[str, ...]:
+    """The splits of a task's positions; none where it has no such thing."""
+    return optional_attribute(env, "splits", ())
 
 
 def _actor(model: PolicyPredictor) -> Actor:

@@ -19,13 +19,13 @@ import numpy as np
 import stable_baselines3
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.type_aliases import PolicyPredictor
 
 import sb3_gps
 from sb3_gps.augmentation import Augmentation
 from sb3_gps.callbacks import StudentSuccessCallback
-from sb3_gps.environment import optional_attribute
-from sb3_gps.evaluation import SuccessRate, evaluate_split
+from sb3_gps.evaluation import SuccessRate, evaluate_split, offered_splits
 from sb3_gps.gps import GPS
 from sb3_gps.hardware import cores, processor
 from sb3_gps.progress import RunProgress
@@ -33,6 +33,7 @@ from sb3_gps.recording import RunRecorder
 from sb3_gps.ways import Trained, make_env, train
 
 Z95 = 1.96
+EPISODES = 10_000  # seed of the first episode that a return is measured on
 SPLITS = {  # name -> in words
     "train": "training positions",
     "spatial": "unseen positions",
@@ -43,7 +44,10 @@ _TRAINING_ONLY = (*GPS.run_state, "state_policy")  # of no use to a policy that 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a trained policy is tried on. Test positions are for reporting only."""
+    """What a trained policy is tried on. Test positions are for reporting only.
+
+    A task without splits is tried on as many episodes as there are ``spatial`` positions.
+    """
 
     train_repeats: int = 4
     spatial: int = 200
@@ -87,8 +91,7 @@ def evaluate_policy_on_splits(
         "spatial": (protocol.spatial, 1),
         "visual": (protocol.visual, 1),
     }
-    offered = optional_attribute(env, "splits", tuple(plan))
-    plan = {split: counts for split, counts in plan.items() if split in offered}
+    plan = {split: plan[split] for split in offered_splits(env)}
     total = sum(positions * repeats for positions, repeats in plan.values())
     progress = RunProgress(total, progress_bar, "evaluation")
 
@@ -103,6 +106,69 @@ def evaluate_policy_on_splits(
         }
     finally:
         progress.close()
+        env.close()
+
+
+def evaluate_returns(
+    model: PolicyPredictor,
+    env_id: str,
+    episodes: int,
+    n_envs: int = 16,
+    progress_bar: bool = False,
+    **env_kwargs: Any,
+) -> dict[str, Any]:
+    """Return of deterministic episodes from starts of their own, for a task without splits.
+
+    :param model: anything with SB3's ``predict``
+    :param env_kwargs: of the task
+    """
+    env = make_vec_env(env_id, n_envs=min(n_envs, episodes), seed=EPISODES, env_kwargs=env_kwargs)
+    progress = RunProgress(episodes, progress_bar, "evaluation")
+
+    def on_step(locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
+        progress.advance(int(locals_["done"]))
+
+    try:
+        returns, _ = evaluate_policy(
+            model, env, episodes, callback=on_step, return_episode_rewards=True, warn=False
+        )
+    finally:
+        progress.close()
+        env.close()
+    assert isinstance(returns, list)
+    mean, deviation = (round(float(figure), 3) for figure in (np.mean(returns), np.std(returns)))
+    return {"mean": mean, "std": deviation, "episodes": len(returns)}
+
+
+def evaluate_by_the_book(
+    model: PolicyPredictor,
+    env_id: str,
+    num_conditions: int,
+    protocol: Protocol,
+    progress_bar: bool = False,
+    **env_kwargs: Any,
+) -> dict[str, Any]:
+    """What a record says of a policy: its "success" on the task's splits, or its "returns".
+
+    :param num_conditions: as the other arguments, of ``evaluate_policy_on_splits``
+    """
+    if splits_of_task(env_id, env_kwargs):
+        success = evaluate_policy_on_splits(
+            model, env_id, num_conditions, protocol, progress_bar=progress_bar, **env_kwargs
+        )
+        return {"success": success}
+    returns = evaluate_returns(
+        model, env_id, protocol.spatial, progress_bar=progress_bar, **env_kwargs
+    )
+    return {"success": {}, "returns": returns}
+
+
+def splits_of_task(env_id: str, env_kwargs: dict[str, Any]) -> tuple[str, ...]:
+    """The splits of a task's positions; none where it has no such thing."""
+    env = make_vec_env(env_id, env_kwargs=env_kwargs)
+    try:
+        return offered_splits(env)
+    finally:
         env.close()
 
 
@@ -221,8 +287,14 @@ def run_experiment(
     :param curve: whether to follow the student's success while it learns, which takes time
     :param folder: where ``RunRecorder`` writes what happens in the run; None: nowhere
     :return: the policy, and a JSON-able record of the run
+    :raises ValueError: a curve of a task without splits
     """
     env_kwargs = env_kwargs or {}
+    if curve and not splits_of_task(env_id, env_kwargs):
+        raise ValueError(
+            f"the curve is of the success on a task's splits, and {env_id} has none: its returns "
+            "are in the log (rollout/ep_rew_mean)"
+        )
     protocol = protocol.given(env_kwargs)
     begin = time.perf_counter()
     configuration = {
@@ -256,7 +328,7 @@ def run_experiment(
     model = trained.model
     middle = time.perf_counter()
     M = trained_conditions(model)
-    figures = evaluate_policy_on_splits(
+    figures = evaluate_by_the_book(
         trained.actor, env_id, M, protocol, progress_bar=progress_bar, **env_kwargs
     )
     finished = time.perf_counter()
@@ -277,7 +349,7 @@ def run_experiment(
         "history": model.history,
         **({"curve": follow.rows} if follow else {}),
         "protocol": asdict(protocol),
-        "success": figures,
+        **figures,
     }
     return trained, record
 
@@ -285,6 +357,11 @@ def run_experiment(
 def splits_of(record: dict[str, Any]) -> dict[str, str]:
     """The splits that a record has figures of, in words."""
     return {split: words for split, words in SPLITS.items() if split in record["success"]}
+
+
+def in_words(returns: dict[str, Any]) -> str:
+    """What ``evaluate_returns`` found."""
+    return f"{returns['mean']:.1f} ± {returns['std']:.1f} in {returns['episodes']} episodes"
 
 
 def conditions_of_measurement(records: Sequence[dict[str, Any]]) -> str:

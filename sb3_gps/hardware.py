@@ -38,6 +38,17 @@ def one_blas_thread() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """The same for torch, around small networks; also a decorator."""
+    threads = th.get_num_threads()
+    th.set_num_threads(1)
+    try:
+        yield
+    finally:
+        th.set_num_threads(threads)
+
+
 @cache
 def processor() -> str:
     """Its name."""

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from sb3_gps.curves import array
-from sb3_gps.experiment import SPLITS, splits_of
+from sb3_gps.experiment import SPLITS, in_words, splits_of
 from sb3_gps.files import rewrite
 from sb3_gps.paper import PAPER_TASKS, short_name
 from sb3_gps.statistics import THRESHOLDS, Comparison
@@ -49,7 +49,7 @@ def plot_learning_curve(record: dict[str, Any], path: Path) -> None:
 
     for who, style in (("teacher", "o-"), ("student", "s--")):
         key = f"gps/{who}_success"
-        rows = [row for row in history if key in row]
+        rows = [row for row in history if row.get(key) is not None]  # not all tasks judge it
         if rows:
             label = f"{who}s with exploration noise" if who == "teacher" else "student with noise"
             middle.plot(
@@ -65,12 +65,15 @@ def plot_learning_curve(record: dict[str, Any], path: Path) -> None:
             label = f"student, {SPLITS[split]}"
             middle.plot(*zip(*points, strict=True), "s-", color=_COLOURS[split], ms=4, label=label)
     middle.set(xlabel="trials", title="Success in training", ylim=(-3, 105), ylabel="success, %")
-    middle.legend(fontsize=8)
+    if middle.lines:
+        middle.legend(fontsize=8)
 
-    if "success" in record:
+    if record.get("success"):
         _bars(right, record)
     else:
-        right.axis("off")  # the run goes on
+        right.axis("off")  # the run goes on, or the task has no splits
+        if returns := record.get("returns"):
+            right.text(0.5, 0.5, f"return\n{in_words(returns)}", ha="center", va="center")
     for axes in (left, middle, right):
         tidy(axes, grid="y")
     for axes in (left, middle):

@@ -17,6 +17,7 @@ import numpy as np
 import torch as th
 from torch import nn
 
+from sb3_gps.hardware import one_torch_thread
 from sb3_gps.supervised import batches, schedule
 
 HIDDEN = 64
@@ -104,6 +105,7 @@ class SmoothRegression(Quadratic):
         ]
         return th.stack(rows, dim=1).numpy().reshape(*z.shape[:-1], y.shape[1], z.shape[-1])
 
+    @one_torch_thread()
     def fit(self, z: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> None:
         """
         :param z: (n, dZ)
@@ -158,6 +160,7 @@ class LogisticRegression(Quadratic):
     def _odds(features: th.Tensor, weights: th.Tensor) -> th.Tensor:
         return weights[0] + features @ weights[1:]
 
+    @one_torch_thread()
     def fit(self, x: np.ndarray, event: np.ndarray) -> None:
         """
         :param x: (n, dX)

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gymnasium.error import DependencyNotInstalled
 from PIL import Image
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_gps.environment import optional_attribute
-from sb3_gps.evaluation import what_is_seen
-from sb3_gps.experiment import splits_of
+from sb3_gps.evaluation import offered_splits, what_is_seen
+from sb3_gps.experiment import in_words, splits_of
 from sb3_gps.feature_points import (
     has_feature_points,
     moments_of_an_episode,
@@ -114,7 +114,10 @@ def _summary(record: dict[str, Any], out: Path) -> Section:
                 [words, f"{figures['success']:.1f}", f"{low:.1f} to {high:.1f}",
                  str(figures["episodes"])]
             )  # fmt: skip
-        tables.append(Table(["success, %", "this run", "95 % interval", "episodes"], rows))
+        if rows:
+            tables.append(Table(["success, %", "this run", "95 % interval", "episodes"], rows))
+        if returns := record.get("returns"):
+            text.append(f"Return {in_words(returns)}.")
     if record["history"]:
         plot_learning_curve(record, out / "learning_curve.png")
         pictures.append(("learning_curve.png", "Cost and success over the trials."))
@@ -160,10 +163,13 @@ def _films(path: Path, record: dict[str, Any], out: Path) -> list[Section]:
     if points := 12 * has_feature_points(model.policy):
         sections.append(_feature_points(model, record["env"], kwargs, points, out))
     pictures = []
-    for split, words in splits_of(record).items():
+    for split, words in (splits_of(record) or {"": "episodes"}).items():
         first = 0 if split == "train" else _FILMED_FROM
-        frames = film_splits(model, record["env"], {split: 2}, first, points=points, **kwargs)
-        film = write_video(frames, out / f"{split}.mp4")
+        try:
+            frames = film_splits(model, record["env"], {split: 2}, first, points=points, **kwargs)
+        except DependencyNotInstalled as error:  # of the environment's renderer
+            return [*sections, Section("Episodes", [f"They could not be filmed: {error}"])]
+        film = write_video(frames, out / f"{split or 'episodes'}.mp4")
         pictures.append((film.name, f"{words.capitalize()}."))
     return [*sections, Section("Episodes", pictures=pictures)]
 
@@ -173,7 +179,7 @@ def _feature_points(
 ) -> Section:
     """Where the policy looks at an unseen position, and which points its actions hang on."""
     env = make_vec_env(env_id, 1, env_kwargs=env_kwargs)
-    unseen = "spatial" in optional_attribute(env, "splits", ())
+    unseen = "spatial" in offered_splits(env)
     options = {"split": "spatial", "condition": _FILMED_FROM} if unseen else {}
     seen = what_is_seen(model, env, Start(options, seed=0), model.horizon)
     env.close()

@@ -19,6 +19,7 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 
 from sb3_gps.core.types import StudentTargets
 from sb3_gps.features import Observations, TensorObs, split_space
+from sb3_gps.hardware import one_torch_thread
 from sb3_gps.policies import GPSPolicy
 
 Augment = Callable[[th.Tensor, th.Generator], th.Tensor]
@@ -112,12 +113,13 @@ def fit_student(
     start = time.perf_counter()
     if head_steps:
         features = _features(policy, data)
-        descend(
-            lambda index: policy.action_mean(features[index].to(policy.device)),
-            head_steps,
-            head_batch_size,
-            0,
-        )
+        with one_torch_thread():
+            descend(
+                lambda index: policy.action_mean(features[index].to(policy.device)),
+                head_steps,
+                head_batch_size,
+                0,
+            )
     middle = time.perf_counter()
     if end_to_end_steps:
         descend(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from operator import itemgetter
 from pathlib import Path
@@ -14,6 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv
 
+from gps_envs.rendering import choose_backend
 from sb3_gps.environment import resolve_horizon
 from sb3_gps.experiment import SPLITS
 from sb3_gps.feature_points import draw_feature_points, read_feature_points
@@ -50,7 +52,7 @@ def film_episodes(
     result = run_episodes(env, starts, actor, resolve_horizon(None, env), None, False)
     env.close()
     frames = []
-    for i, (start, success) in enumerate(zip(starts, result.success > 0.5, strict=True)):
+    for i, (start, success) in enumerate(zip(starts, result.success, strict=True)):
         lived = range(result.length[i])
         views = [[_square(scenes[t][i])] for t in lived]
         if images:
@@ -58,10 +60,12 @@ def film_episodes(
             for view, image in zip(views, _seen(model, seen, images[0], points), strict=True):
                 view.append(_square(image))
         episode = [np.hstack(view) for view in views]
-        split = start.options.get("split", "")
-        name = f"{SPLITS.get(split, split)}, no. {start.options.get('condition', '?')}"
+        name = _name(start)
         frames += [_captioned(view, name, _PLAIN) for view in episode]
-        outcome = ("success", _GREEN) if success else ("failure", _RED)
+        if np.isnan(success):  # the task does not say
+            outcome = (f"return {result.rewards[i].sum():.1f}", _PLAIN)
+        else:
+            outcome = ("success", _GREEN) if success > 0.5 else ("failure", _RED)
         frames += [_captioned(episode[-1], f"{name}: {outcome[0]}", outcome[1])] * HOLD
     return frames, result.success > 0.5
 
@@ -77,19 +81,29 @@ def film_splits(
 ) -> list[np.ndarray]:
     """Frames of some episodes of each split.
 
-    :param episodes: split -> how many
+    :param episodes: split -> how many; "" for a task that has none
     :param make_env: (env_id, n_envs=, env_kwargs=) -> what the policy acts in
     :param points: as of ``film_episodes``
-    :param first: condition of each split; beyond those that are evaluated
+    :param first: condition of each split, or seed; beyond those that are evaluated
     """
     starts = [
-        Start({"split": split, "condition": first + i}, seed=i)
+        Start({"split": split, "condition": first + i}, seed=i) if split else Start(seed=first + i)
         for split, count in episodes.items()
         for i in range(count)
     ]
+    # Our tasks do this themselves. Those of others would try a window first, and not all need GL.
+    with suppress(RuntimeError):
+        choose_backend()
     env_kwargs = {"render_mode": "rgb_array", **env_kwargs}
     env = make_env(env_id, n_envs=len(starts), env_kwargs=env_kwargs)
     return film_episodes(model, env, starts, points)[0]
+
+
+def _name(start: Start) -> str:
+    """What a caption calls it."""
+    if (split := start.options.get("split")) is None:
+        return f"seed {start.seed}"
+    return f"{SPLITS.get(split, split)}, no. {start.options.get('condition', '?')}"
 
 
 def _seen(model: PolicyPredictor, seen: list[Any], key: str, points: int) -> list[np.ndarray]:

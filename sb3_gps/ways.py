@@ -100,7 +100,7 @@ def make_env(
     """What the policy of a way is trained in.
 
     :param num_conditions: training conditions, by default the task's own
-    :raises ValueError: an unknown way
+    :raises ValueError: an unknown way, or ``num_conditions`` of a task that has none
     """
     if way not in WAYS:
         raise ValueError(f"way {way!r} does not exist; available: {', '.join(WAYS)}")
@@ -108,7 +108,15 @@ def make_env(
     if num_conditions is not None:
         env_kwargs["num_conditions"] = num_conditions
     wrapper = PoseObservation if way == "pose-prediction" else None
-    return make_vec_env(env_id, n_envs=n_envs, env_kwargs=env_kwargs, wrapper_class=wrapper)
+    try:
+        return make_vec_env(env_id, n_envs=n_envs, env_kwargs=env_kwargs, wrapper_class=wrapper)
+    except TypeError as error:
+        if num_conditions is None or "num_conditions" not in str(error):
+            raise
+        raise ValueError(
+            f"{env_id} has no training positions of its own, got {num_conditions} of them: give "
+            f"GPS conditions={num_conditions}, which are reset seeds"
+        ) from error
 
 
 def policy_for(observation_space: gym.Space) -> str:

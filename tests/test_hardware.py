@@ -50,3 +50,14 @@ def test_small_matrices_get_one_thread():
     blas = [name for name in inside if "openblas" in name or "mkl" in name]
     assert blas and all(inside[name] == 1 for name in blas)
     assert any(n == 2 for name, n in inside.items() if name not in blas)  # torch's own
+
+
+def test_a_small_network_gets_one_thread():
+    before = th.get_num_threads()
+    th.set_num_threads(2)
+    try:
+        with hardware.one_torch_thread():
+            assert th.get_num_threads() == 1
+        assert th.get_num_threads() == 2
+    finally:
+        th.set_num_threads(before)

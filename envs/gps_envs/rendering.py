@@ -82,7 +82,7 @@ def _shared_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
     key = (size, model.vis.quality.shadowsize, assets)
     if key not in _renderers:
         if _owner is None:
-            _choose_backend()
+            choose_backend()
         try:
             _renderers[key] = _make_renderer(model, size)
         except Exception as error:  # each backend fails in its own way, often an AttributeError
@@ -105,7 +105,7 @@ def _make_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
     return renderer
 
 
-def _choose_backend() -> None:
+def choose_backend() -> None:
     """Respect MUJOCO_GL; else, on Linux without a display, take the first backend that works.
 
     The choice is left in the environment, for this process and its children. A failed attempt can

@@ -1,4 +1,4 @@
-"""Load a saved model and measure its success on training, unseen and distractor positions."""
+"""Load a saved model and measure its success on the task's splits, or its return."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
     from sb3_gps.experiment import (
         QUICK,
         Protocol,
-        evaluate_policy_on_splits,
+        evaluate_by_the_book,
         machine,
         splits_of,
         trained_conditions,
@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
         "trials": model.trials,
         "pose_images": model.pose_images_used,
         "protocol": asdict(protocol),
-        "success": evaluate_policy_on_splits(
+        **evaluate_by_the_book(
             model, env_id, trained_conditions(model), protocol, progress_bar=True, **env_kwargs
         ),
         "seconds": round(time.perf_counter() - begin, 1),
@@ -70,7 +70,9 @@ def main(args: argparse.Namespace) -> int:
         from sb3_gps.commands.demo import FILMED
         from sb3_gps.video import film_splits, write_video
 
-        env_kwargs = {"init_noise": protocol.init_noise, **env_kwargs}
         filmed = {split: FILMED[split] for split in splits_of(record) if split in FILMED}
+        if filmed:
+            env_kwargs = {"init_noise": protocol.init_noise, **env_kwargs}
+        filmed = filmed or {"": 3}
         print(write_video(film_splits(model, env_id, filmed, **env_kwargs), args.video))
     return 0

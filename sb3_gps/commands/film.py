@@ -17,9 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="model.zip")
     parser.add_argument("--algo", choices=ALGORITHMS, default="gps", help="that saved it")
     parser.add_argument("--env", help="id of the task [what it was trained on]")
-    parser.add_argument("--split", nargs="+", default=["spatial", "visual"], help="of the task")
+    parser.add_argument("--split", nargs="+", help="of the task [all but that of training]")
     parser.add_argument("--episodes", type=int, default=2, help="of each split")
-    parser.add_argument("--first", type=int, default=500, help="condition of the first of them")
+    parser.add_argument("--first", type=int, default=500, help="condition, or seed, of the first")
     parser.add_argument(
         "--points", type=int, default=12, help="feature points shown, those that matter most first"
     )
@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> int:
     import stable_baselines3
 
     from sb3_gps import GPS
+    from sb3_gps.experiment import splits_of_task
     from sb3_gps.feature_points import has_feature_points
     from sb3_gps.video import film_splits, write_video
 
@@ -46,8 +47,9 @@ def main(args: argparse.Namespace) -> int:
     model = kind.load(args.model, device="cpu")
     if (env_id := args.env or getattr(model, "env_id", None)) is None:
         raise ValueError(f"{args.model} does not say what it was trained on: give --env")
-    episodes = dict.fromkeys(args.split, args.episodes)
     env_kwargs = parse_pairs(args.env_set, "--env-set")
+    unseen = [split for split in splits_of_task(env_id, env_kwargs) if split != "train"]
+    episodes = dict.fromkeys(args.split or unseen or [""], args.episodes)
     points = args.points if has_feature_points(model.policy) else 0
     frames = film_splits(model, env_id, episodes, args.first, points=points, **env_kwargs)
     print(write_video(frames, args.out))

@@ -66,16 +66,22 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def print_success(record: dict[str, Any]) -> None:
-    """A table of success on each split, with the paper's figures where the task is the paper's."""
+    """A table of success on each split, with the paper's figures where the task is the paper's.
+
+    Of a task without splits, a line with its return.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    from sb3_gps.experiment import splits_of
+    from sb3_gps.experiment import in_words, splits_of
     from sb3_gps.paper import PAPER_TASKS, POSE_IMAGES
 
     paper = PAPER_TASKS.get(record["env"])
     way = record.get("way", "end-to-end")
+    if returns := record.get("returns"):
+        print(f"return {in_words(returns)}, after {record['trials']} trials")
+        return
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("success, %")
     table.add_column("this run", justify="right")
