@@ -29,6 +29,8 @@ ALGORITHMS = (
     "sac-asymmetric",
     "dagger",
 )
+# Of GPS, where a task is not for its defaults: as many trials as in ``benchmark paper``.
+GPS_OPTIONS: dict[str, dict[str, Any]] = {"GPS/BottleCap-v0": {"iterations": 9}}
 WANTED = 90.0  # percent that an algorithm is to reach
 WORDS = (
     "Success in percent, mean over the seeds [worst seed], at the last evaluation. Steps are those "
@@ -107,8 +109,10 @@ class CompareRun(CurveRun):
 
         if opponent := OPPONENTS.get(self.algorithm):
             options = opponent.options
+        elif self.algorithm == "dagger":
+            options = {"expert_steps": self.expert_steps}
         else:
-            options = {"expert_steps": self.expert_steps} if self.algorithm == "dagger" else {}
+            options = GPS_OPTIONS.get(self.env, {})
         return {"options": plain_options(options), "positions": self.positions}
 
 
@@ -124,7 +128,7 @@ def do(run: CompareRun) -> None:
         run_opponent(opponent, *where, run.steps, run.folder, trial, so_far)
         return
     if run.algorithm == "gps":
-        outcome = run_gps(*where, trial, {})
+        outcome = run_gps(*where, trial, GPS_OPTIONS.get(run.env, {}))
     else:
         outcome = run_dagger(*where, run.steps, run.folder, trial, expert_steps=run.expert_steps)
     run.write(outcome.curve, before=outcome.before)
