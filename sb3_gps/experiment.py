@@ -27,7 +27,7 @@ from sb3_gps.augmentation import Augmentation
 from sb3_gps.callbacks import StudentSuccessCallback
 from sb3_gps.evaluation import SuccessRate, evaluate_split, offered_splits
 from sb3_gps.gps import GPS
-from sb3_gps.hardware import cores, processor
+from sb3_gps.hardware import cores, peak_memory, processor
 from sb3_gps.progress import RunProgress
 from sb3_gps.recording import RunRecorder
 from sb3_gps.ways import Trained, make_env, train
@@ -346,6 +346,7 @@ def run_experiment(
             "total": round(finished - begin, 1),
             **{phase: round(seconds, 1) for phase, seconds in trained.seconds.items()},
         },
+        "peak_memory_mb": peak_memory(),
         "history": model.history,
         **({"curve": follow.rows} if follow else {}),
         "protocol": asdict(protocol),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import threadpoolctl
 import torch as th
@@ -50,6 +51,14 @@ def test_small_matrices_get_one_thread():
     blas = [name for name in inside if "openblas" in name or "mkl" in name]
     assert blas and all(inside[name] == 1 for name in blas)
     assert any(n == 2 for name, n in inside.items() if name not in blas)  # torch's own
+
+
+@pytest.mark.skipif(hardware.peak_memory() is None, reason="this system does not tell")
+def test_the_peak_of_memory_has_what_was_used():
+    before = hardware.peak_memory()
+    used = np.ones(300_000_000 // 8)
+    assert hardware.peak_memory() >= 300 and hardware.peak_memory() >= before
+    del used
 
 
 def test_a_small_network_gets_one_thread():
