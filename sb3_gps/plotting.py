@@ -218,6 +218,19 @@ _LABELS = {
 }
 
 
+_NAMES = {
+    "dagger": "DAgger",
+    "ppo-state": "PPO on the state",
+    "sac-state": "SAC on the state",
+    "sac-asymmetric": "asymmetric SAC",
+}
+
+
+def _name(algorithm: str) -> str:
+    """As a legend has it."""
+    return _NAMES.get(algorithm, algorithm.upper())
+
+
 def _plot_curves(
     records: Sequence[dict[str, Any]],
     path: Path,
@@ -238,7 +251,8 @@ def _plot_curves(
     rows = -(-len(envs) // columns)
     width = max(3.4 * columns, 6.0)  # the legend needs some
     figure = Figure(figsize=(width, 2.9 * rows + 0.4), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    share = y == "spatial"  # returns have ranges of their own
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).ravel()
     for axes in panels[len(envs) :]:
         axes.axis("off")
     handles = {}
@@ -262,7 +276,7 @@ def _plot_curves(
         axes.xaxis.set_minor_formatter(NullFormatter())  # where a decade is wide, they overlap
         tidy(axes)
     panels[0].set_ylabel(_LABELS[y])
-    labels = [name.upper() for name in handles]
+    labels = [_name(name) for name in handles]
     figure.legend(list(handles.values()), labels, loc="outside upper center", ncols=4)
     save_figure(figure, path)
 
@@ -272,7 +286,7 @@ def plot_profiles(comparison: Comparison, path: Path) -> None:
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     axes = figure.subplots()
     for a, (name, share) in enumerate(comparison.profiles.items()):
-        axes.plot(100 * THRESHOLDS, 100 * share.value, color=f"C{a}", label=name.upper())
+        axes.plot(100 * THRESHOLDS, 100 * share.value, color=f"C{a}", label=_name(name))
         axes.fill_between(
             100 * THRESHOLDS, 100 * share.low, 100 * share.high, color=f"C{a}", alpha=0.15, lw=0
         )
