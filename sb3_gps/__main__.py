@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from gymnasium.error import Error as GymnasiumError
+
 from sb3_gps import __version__
 from sb3_gps.commands.options import SHARED
 
@@ -64,9 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
-        # What a user gave and files that are not there; anything else is a defect and keeps its
-        # traceback.
+    except (ValueError, OSError, GymnasiumError) as error:
+        # What a user gave, and files, tasks or their packages that are not there; anything else is
+        # a defect and keeps its traceback.
         if args.traceback:
             raise
         print(f"error: {error}", file=sys.stderr)

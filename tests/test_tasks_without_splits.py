@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 
 from sb3_gps import __main__ as cli
@@ -63,3 +64,15 @@ def test_a_page_does_not_need_the_film(run, monkeypatch):
 def test_what_it_has_not_is_refused(words, says, tmp_path: Path, capsys):
     assert cli.main(["train", "--env", ENV, "--out", str(tmp_path), *words]) == 1
     assert says in capsys.readouterr().err
+
+
+def test_a_task_that_is_not_registered_is_asked_for(tmp_path, capsys):
+    assert cli.main(["train", "--env", "None-v0", "--out", str(tmp_path)]) == 1
+    assert "`None`" in capsys.readouterr().err
+
+
+def test_a_model_of_such_a_task_says_how_to_name_it(run, capsys, monkeypatch):
+    registry = {key: spec for key, spec in gym.registry.items() if key != ENV}
+    monkeypatch.setattr(gym, "registry", registry)
+    assert cli.main(["evaluate", str(run / "model.zip")]) == 1
+    assert f"my_module:{ENV}" in capsys.readouterr().err

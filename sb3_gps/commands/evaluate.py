@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from sb3_gps.commands.options import parse_pairs, print_success, require
+from sb3_gps.commands.options import parse_pairs, print_success, require, task_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +47,7 @@ def main(args: argparse.Namespace) -> int:
     env_kwargs = parse_pairs(args.env_set, "--env-set")
     protocol = (QUICK if args.protocol == "quick" else Protocol()).given(env_kwargs)
     model = GPS.load(args.model)
-    if (env_id := args.env or model.env_id) is None:
-        raise ValueError(f"{args.model} does not say what it was trained on: give --env")
+    env_id = task_of(model, args.model, args.env)
     begin = time.perf_counter()
     record = {
         "model": str(args.model),

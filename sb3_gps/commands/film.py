@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sb3_gps.commands.options import parse_pairs, require
+from sb3_gps.commands.options import parse_pairs, require, task_of
 
 # SB3's names; all that have a network of ours, as a features extractor or of their own.
 ALGORITHMS = ("gps", "ppo", "a2c", "sac", "td3", "ddpg")
@@ -45,8 +45,7 @@ def main(args: argparse.Namespace) -> int:
 
     kind: Any = GPS if args.algo == "gps" else getattr(stable_baselines3, args.algo.upper())
     model = kind.load(args.model, device="cpu")
-    if (env_id := args.env or getattr(model, "env_id", None)) is None:
-        raise ValueError(f"{args.model} does not say what it was trained on: give --env")
+    env_id = task_of(model, args.model, args.env)
     env_kwargs = parse_pairs(args.env_set, "--env-set")
     unseen = [split for split in splits_of_task(env_id, env_kwargs) if split != "train"]
     episodes = dict.fromkeys(args.split or unseen or [""], args.episodes)

@@ -8,6 +8,7 @@ import difflib
 import inspect
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 # Of every command. Suppressed: the default of an inner parser would undo what the outer one read.
@@ -63,6 +64,28 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     if isinstance(options.get("augmentation"), dict):
         options["augmentation"] = Augmentation(**options["augmentation"])
     return options
+
+
+def task_of(model: Any, path: Path, asked: str | None) -> str:
+    """The id of the task that a saved model is to act in.
+
+    :param path: of the model
+    :param asked: by ``--env``; None: what it was trained on
+    :raises ValueError: where it does not say, or no such task is registered
+    """
+    import gymnasium as gym
+
+    if asked is not None:
+        return asked
+    env_id: str | None = getattr(model, "env_id", None)
+    if env_id is None:
+        raise ValueError(f"{path} does not say what it was trained on: give --env")
+    if env_id not in gym.registry:
+        raise ValueError(
+            f"{path} was trained on {env_id}, which is not registered: give --env with the module "
+            f"that does so, as my_module:{env_id}"
+        )
+    return env_id
 
 
 def print_success(record: dict[str, Any]) -> None:
