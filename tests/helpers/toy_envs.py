@@ -126,6 +126,7 @@ class ImagePointMass(PointMass):
 
     image_on_demand = True
     random_poses = True
+    splits = ("train", "spatial", "visual")
 
     def make_observation_space(self) -> spaces.Space:
         return spaces.Dict(
