@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from gymnasium.error import Error as GymnasiumError
+from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 
 from sb3_gps import __version__
 from sb3_gps.commands.options import SHARED
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError, GymnasiumError) as error:
+    except (ValueError, OSError, UnregisteredEnv, DependencyNotInstalled) as error:
         # What a user gave, and files, tasks or their packages that are not there; anything else is
         # a defect and keeps its traceback.
         if args.traceback:

@@ -13,22 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_gps.curves import Curve, Point
+from sb3_gps.evaluation import evaluate_returns
 from sb3_gps.files import rewrite
 from sb3_gps.gps import GPS
 from sb3_gps.ways import policy_for
 
-EVALUATION_SEED = 10_000  # of the episodes that returns are measured on, the same for all
 CHUNK = 10_000  # steps between two evaluations, after each of which a run can be resumed
 OnEvaluation = Callable[[Curve], None]
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC}
@@ -73,9 +71,7 @@ def options_of(algorithm: str, env_id: str) -> dict[str, Any]:
 
 def mean_return(model: PolicyPredictor, env: VecEnv, episodes: int) -> dict[str, float]:
     """Of deterministic episodes, the same at each call, as "return"."""
-    env.seed(EVALUATION_SEED)
-    returns, _ = evaluate_policy(model, env, episodes, warn=False, return_episode_rewards=True)
-    return {"return": float(np.mean(returns))}
+    return {"return": float(evaluate_returns(model, env, episodes).mean())}
 
 
 class CurveCallback(BaseCallback):

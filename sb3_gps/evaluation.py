@@ -1,17 +1,20 @@
-"""Success of a policy from given starts, by the task's own rule at the last step."""
+"""What a policy is worth: its success from given starts, by the task's own rule, or its return."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gps.environment import optional_attribute, resolve_horizon
 from sb3_gps.rollout import Actor, Observation, Start, StepHook, map_observation, run_episodes
+
+EVALUATION_SEED = 10_000  # of the first episode that a return is measured on
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,25 @@ def evaluate_starts(
     if np.isnan(episodes.success).any():
         raise ValueError("the environment gives no info['is_success']: success cannot be judged")
     return SuccessRate(episodes.success > 0.5, episodes.rewards.sum(axis=1))
+
+
+def evaluate_returns(
+    model: PolicyPredictor,
+    env: VecEnv,
+    episodes: int,
+    on_step: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
+) -> np.ndarray:
+    """Return of deterministic episodes, the same ones at each call, (episodes,).
+
+    :param model: anything with SB3's ``predict``
+    :param env: its environments run in parallel
+    :param on_step: the callback of SB3's ``evaluate_policy``
+    """
+    env.seed(EVALUATION_SEED)
+    returns, _ = evaluate_policy(
+        model, env, episodes, callback=on_step, warn=False, return_episode_rewards=True
+    )
+    return np.array(returns)
 
 
 def what_is_seen(

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,13 +20,12 @@ import numpy as np
 import stable_baselines3
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.type_aliases import PolicyPredictor
 
 import sb3_gps
 from sb3_gps.augmentation import Augmentation
 from sb3_gps.callbacks import StudentSuccessCallback
-from sb3_gps.evaluation import SuccessRate, evaluate_split, offered_splits
+from sb3_gps.evaluation import SuccessRate, evaluate_returns, evaluate_split, offered_splits
 from sb3_gps.gps import GPS
 from sb3_gps.hardware import cores, peak_memory, processor
 from sb3_gps.progress import RunProgress
@@ -33,7 +33,6 @@ from sb3_gps.recording import RunRecorder
 from sb3_gps.ways import Trained, make_env, train
 
 Z95 = 1.96
-EPISODES = 10_000  # seed of the first episode that a return is measured on
 SPLITS = {  # name -> in words
     "train": "training positions",
     "spatial": "unseen positions",
@@ -91,7 +90,8 @@ def evaluate_policy_on_splits(
         "spatial": (protocol.spatial, 1),
         "visual": (protocol.visual, 1),
     }
-    plan = {split: plan[split] for split in offered_splits(env)}
+    offered = offered_splits(env)
+    plan = {split: counts for split, counts in plan.items() if split in offered}
     total = sum(positions * repeats for positions, repeats in plan.values())
     progress = RunProgress(total, progress_bar, "evaluation")
 
@@ -109,37 +109,6 @@ def evaluate_policy_on_splits(
         env.close()
 
 
-def evaluate_returns(
-    model: PolicyPredictor,
-    env_id: str,
-    episodes: int,
-    n_envs: int = 16,
-    progress_bar: bool = False,
-    **env_kwargs: Any,
-) -> dict[str, Any]:
-    """Return of deterministic episodes from starts of their own, for a task without splits.
-
-    :param model: anything with SB3's ``predict``
-    :param env_kwargs: of the task
-    """
-    env = make_vec_env(env_id, n_envs=min(n_envs, episodes), seed=EPISODES, env_kwargs=env_kwargs)
-    progress = RunProgress(episodes, progress_bar, "evaluation")
-
-    def on_step(locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
-        progress.advance(int(locals_["done"]))
-
-    try:
-        returns, _ = evaluate_policy(
-            model, env, episodes, callback=on_step, return_episode_rewards=True, warn=False
-        )
-    finally:
-        progress.close()
-        env.close()
-    assert isinstance(returns, list)
-    mean, deviation = (round(float(figure), 3) for figure in (np.mean(returns), np.std(returns)))
-    return {"mean": mean, "std": deviation, "episodes": len(returns)}
-
-
 def evaluate_by_the_book(
     model: PolicyPredictor,
     env_id: str,
@@ -152,15 +121,19 @@ def evaluate_by_the_book(
 
     :param num_conditions: as the other arguments, of ``evaluate_policy_on_splits``
     """
-    if splits_of_task(env_id, env_kwargs):
+    if SPLITS.keys() & splits_of_task(env_id, env_kwargs):
         success = evaluate_policy_on_splits(
             model, env_id, num_conditions, protocol, progress_bar=progress_bar, **env_kwargs
         )
         return {"success": success}
-    returns = evaluate_returns(
-        model, env_id, protocol.spatial, progress_bar=progress_bar, **env_kwargs
-    )
-    return {"success": {}, "returns": returns}
+    env = make_vec_env(env_id, n_envs=min(16, protocol.spatial), env_kwargs=env_kwargs)
+    with closing(RunProgress(protocol.spatial, progress_bar, "evaluation")) as progress:
+        returns = evaluate_returns(
+            model, env, protocol.spatial, lambda here, _: progress.advance(int(here["done"]))
+        )
+    env.close()
+    mean, deviation = (round(float(figure), 3) for figure in (returns.mean(), returns.std()))
+    return {"success": {}, "returns": {"mean": mean, "std": deviation, "episodes": len(returns)}}
 
 
 def splits_of_task(env_id: str, env_kwargs: dict[str, Any]) -> tuple[str, ...]:
@@ -290,10 +263,10 @@ def run_experiment(
     :raises ValueError: a curve of a task without splits
     """
     env_kwargs = env_kwargs or {}
-    if curve and not splits_of_task(env_id, env_kwargs):
+    if curve and "spatial" not in splits_of_task(env_id, env_kwargs):
         raise ValueError(
-            f"the curve is of the success on a task's splits, and {env_id} has none: its returns "
-            "are in the log (rollout/ep_rew_mean)"
+            f"the curve is of the success on a task's splits, and {env_id} has none called "
+            "'spatial': its returns are in the log (rollout/ep_rew_mean)"
         )
     protocol = protocol.given(env_kwargs)
     begin = time.perf_counter()
@@ -361,7 +334,7 @@ def splits_of(record: dict[str, Any]) -> dict[str, str]:
 
 
 def in_words(returns: dict[str, Any]) -> str:
-    """What ``evaluate_returns`` found."""
+    """The "returns" of a record."""
     return f"{returns['mean']:.1f} ± {returns['std']:.1f} in {returns['episodes']} episodes"
 
 

@@ -22,21 +22,22 @@ def cores() -> int:
 
 def peak_memory() -> int | None:
     """The most memory that this process has had so far, in MB; None where nothing tells."""
-    try:
+    if sys.platform == "darwin":
         import resource
-    except ImportError:  # Windows
-        return None
-    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kB on Linux
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+    # On Linux, ru_maxrss begins with the peak of the process that started this one.
+    peak = _value("/proc/self/status", "VmHWM")  # as "1234 kB"
+    return round(int(peak.split()[0]) * 1024 / 1e6) if peak else None
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """numpy's and scipy's linear algebra in one thread, while the block runs; torch's as it was.
 
-    On many small matrices more threads gain little, and wait for each other by spinning: two are a
-    tenth faster than one where both have a core, and 2.6 times slower where another process has one
-    of them (``examples/benchmarks/blas_threads.py``).
+    On many small matrices more threads gain nothing where each has a core, and wait for each other
+    by spinning where another process has one: two are then half as fast as one
+    (``examples/benchmarks/threads.py``).
     """
     libraries = ThreadpoolController()
     torch_home = str(Path(th.__file__).parent)
@@ -51,7 +52,10 @@ def one_blas_thread() -> Iterator[None]:
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """The same for torch, around small networks; also a decorator."""
+    """The same for torch, around small networks; also a decorator.
+
+    Beside another process, two threads are 4.6 times slower there (the same benchmark).
+    """
     threads = th.get_num_threads()
     th.set_num_threads(1)
     try:
@@ -63,13 +67,17 @@ def one_torch_thread() -> Iterator[None]:
 @cache
 def processor() -> str:
     """Its name."""
+    return _value("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+
+
+def _value(file: str, name: str) -> str | None:
+    """Of the first "name : value" in what Linux tells; None on other systems."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
     except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()
+        return None
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in pairs if key.strip() == name), None)
 
 
 @cache

@@ -29,7 +29,7 @@ ALGORITHMS = (
     "sac-asymmetric",
     "dagger",
 )
-# Of GPS, where a task is not for its defaults: as many trials as in ``benchmark paper``.
+# Of GPS, where a task is not for its defaults: the iterations of ``benchmark paper``.
 GPS_OPTIONS: dict[str, dict[str, Any]] = {"GPS/BottleCap-v0": {"iterations": 9}}
 WANTED = 90.0  # percent that an algorithm is to reach
 WORDS = (

@@ -72,6 +72,7 @@ def main(args: argparse.Namespace) -> int:
         filmed = {split: FILMED[split] for split in splits_of(record) if split in FILMED}
         if filmed:
             env_kwargs = {"init_noise": protocol.init_noise, **env_kwargs}
-        filmed = filmed or {"": 3}
+        else:  # the task has no splits
+            filmed = {"": 3}
         print(write_video(film_splits(model, env_id, filmed, **env_kwargs), args.video))
     return 0
