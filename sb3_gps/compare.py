@@ -43,8 +43,8 @@ from sb3_gps.rollout import Start
 IMAGES = dict(features_extractor_class=VisuomotorExtractor)
 STATE_ALONE = dict(images=False, vectors=False)
 _SAC = dict(learning_starts=1_000, gamma=0.98)
-# Transitions hold two images each.
-_FROM_IMAGES = dict(_SAC, buffer_size=50_000)
+# Transitions hold two images each. Batches are those of SAC-AE (Yarats et al. 2021), half SB3's.
+_FROM_IMAGES = dict(_SAC, buffer_size=50_000, batch_size=128)
 _PPO = dict(n_steps=250, batch_size=250, n_epochs=10, gamma=0.98, gae_lambda=0.95)
 
 
