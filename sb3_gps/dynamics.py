@@ -91,6 +91,28 @@ class ChangeModel:
     z: np.ndarray  # (n, dZ)
     change: np.ndarray  # (n, dX)
 
+    @property
+    def dX(self) -> int:
+        """Size of the state."""
+        return len(self.noise)
+
+    def step(self, x: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """The next state, (..., dX), without noise."""
+        return x + self.regression.predict(np.concatenate([x, u], axis=-1))
+
+    def jacobian(self, Z: np.ndarray) -> np.ndarray:
+        """d x' / d z, (..., dX, dZ)."""
+        return self.regression.jacobian(Z) + np.eye(self.dX, Z.shape[-1])
+
+    @property
+    def spread(self) -> np.ndarray:
+        """Deviations of the states that were seen, (dX,)."""
+        return self.regression.std.numpy()[: self.dX]
+
+    def deviations(self, x: np.ndarray) -> np.ndarray:
+        """x from the mean of the states that were seen, in their deviations, (..., dX)."""
+        return (x - self.regression.mean.numpy()[: self.dX]) / self.spread
+
 
 @dataclass(frozen=True)
 class Network:
@@ -133,9 +155,9 @@ class Network:
         :return: over [z; x'], (M, T, ...)
         """
         M, _, T, dZ = Z.shape
-        dX = learned.noise.shape[0]
-        F = learned.regression.jacobian(Z).mean(axis=1) + np.eye(dX, dZ)
-        after = Z[..., :dX] + learned.regression.predict(Z)
+        dX = learned.dX
+        F = learned.jacobian(Z).mean(axis=1)
+        after = learned.step(Z[..., :dX], Z[..., dX:])
         S = np.diag(np.square(self.spread * learned.regression.std.numpy()))
         FS = F @ S
         cov = np.empty((M, T, dZ + dX, dZ + dX))
@@ -159,17 +181,27 @@ class Simulator:
         """Nothing."""
 
     def local(self, recent: Sequence[Trajectories], learned: None) -> LinearDynamics:
-        """Means over the samples of a condition, each after its end as at its last step."""
+        """The simulator's derivatives."""
         newest = recent[-1]
         assert isinstance(newest, LinearisedTrajectories)
-        M, N, T, dX = newest.X.shape
-        t = np.minimum(np.arange(T - 1), newest.length[..., None] - 1)
-        at = np.arange(M)[:, None, None], np.arange(N)[:, None], t
-        jacobian = newest.jacobian[at]
-        f = newest.X[(*at[:2], t + 1)] - np.einsum("mntxz,mntz->mntx", jacobian, newest.Z[at])
-        F = jacobian.mean(axis=1)
-        return LinearDynamics(
-            F=F,
-            f=f.mean(axis=1),
-            Sigma=np.broadcast_to(self.min_variance * np.eye(dX), (*F.shape[:-1], dX)).copy(),
-        )
+        return along(newest, newest.jacobian, self.min_variance)
+
+
+def along(samples: Trajectories, jacobian: np.ndarray, min_variance: float) -> LinearDynamics:
+    """The derivatives at every step, as means over the samples of a condition.
+
+    After its end, a sample counts as at its last step. There is no noise but the floor.
+
+    :param jacobian: d x' / d z, (M, N, T, dX, dZ)
+    """
+    M, N, T, dX = samples.X.shape
+    t = np.minimum(np.arange(T - 1), samples.length[..., None] - 1)
+    at = np.arange(M)[:, None, None], np.arange(N)[:, None], t
+    slope = jacobian[at]
+    f = samples.X[(*at[:2], t + 1)] - np.einsum("mntxz,mntz->mntx", slope, samples.Z[at])
+    F = slope.mean(axis=1)
+    return LinearDynamics(
+        F=F,
+        f=f.mean(axis=1),
+        Sigma=np.broadcast_to(min_variance * np.eye(dX), (*F.shape[:-1], dX)).copy(),
+    )

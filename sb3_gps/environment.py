@@ -209,6 +209,7 @@ class Task:
     dt: float  # s a step; only the LQR's first gains read it
     blind: bool  # whether episodes can go without images
     random_poses: bool  # whether resets to random poses are offered
+    observed: bool  # whether the state is what the student sees, and all of it
     gives_jacobian: bool  # whether each step comes with the derivatives of the simulator
     posture: tuple[np.ndarray, np.ndarray] | None  # indices in x: what actions push, its velocity
 
@@ -255,6 +256,7 @@ def describe_task(
     blind = bool(optional_attribute(env, "image_on_demand", False))
     read_state: StateReader | None = None
     states = []
+    observed = True
     # Seeded, so that noise of the initial state does not depend on the number of environments.
     seeded = [s if s.seed is not None else Start(s.options, seed + m) for m, s in enumerate(starts)]
     for first in range(0, len(starts), env.num_envs):
@@ -269,6 +271,8 @@ def describe_task(
                 else observation[i]
             )
             states.append(read_state(row, infos[i]))
+            same = np.shape(row) == np.shape(states[-1])
+            observed &= same and np.allclose(row, states[-1], rtol=1e-5, atol=1e-6)
     assert read_state is not None
     initial = np.asarray(states, dtype=np.float64)
     assert isinstance(env.action_space, gym.spaces.Box)
@@ -284,6 +288,7 @@ def describe_task(
         dt=float(optional_attribute(env, "dt", 0.05)),
         blind=blind,
         random_poses=bool(optional_attribute(env, "random_poses", False)),
+        observed=observed,
         gives_jacobian=simulated,
         # Its indices are those of the environment's own state.
         posture=optional_attribute(env, "actuated") if state in (None, "state") else None,

@@ -5,6 +5,7 @@
             repeat  fit the student to the teachers' actions, linearise it,
                     update the duals                                          student.approach
                     improve the teachers within a KL bound                    teachers.improve
+            on request, the same in a learned model, without trials           imagination
     finally fit the student once more, longer                             student.finish
 
 Student of the first iterations is a small network of the full state (Levine et al. 2016, sec. 5.2:
@@ -30,7 +31,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from sb3_gps.augmentation import Augmentation
 from sb3_gps.autodiff import CostFunction
 from sb3_gps.core.step_size import broke
-from sb3_gps.core.types import LinearGaussianController
+from sb3_gps.core.types import LinearGaussianController, Trajectories
 from sb3_gps.environment import (
     State,
     Task,
@@ -43,6 +44,7 @@ from sb3_gps.environment import (
 )
 from sb3_gps.features import ImageExtractor
 from sb3_gps.hardware import one_blas_thread
+from sb3_gps.imagination import ImaginationOptions, practise, trusted_steps
 from sb3_gps.learned_cost import LearnedCost
 from sb3_gps.options import check_options, pick
 from sb3_gps.policies import GPSPolicy, MlpPolicy, policy_aliases, resolve_policy
@@ -132,6 +134,12 @@ class GPS(ResumableAlgorithm):
     :param rollback: a condition whose cost exceeds its best by this share of it, and by
         ``rollback_slack``, goes back to its best controller, with half the step
     :param rollback_slack: in units of cost, for costs near zero
+    :param imagined_rounds: of practice in the learned model after each iteration, which costs no
+        step of the environment: the student acts in it, teachers improve on that, the student
+        follows. Needs ``sampling="global"``, ``prior="network"`` and a student that sees the state.
+        The model is used where it foresaw the newest trials for half of ``imagined_horizon``
+    :param imagined_conditions: trials in such a round
+    :param imagined_horizon: their steps
     :param nu: weight of BADMM's KL between teacher and student, 0.01 as in the paper
     :param dual_rate: of BADMM's multipliers, 0.1 as in the paper
     :param adapt_nu: adapt nu in each step of time by its share of the KL, as in the paper
@@ -194,6 +202,9 @@ class GPS(ResumableAlgorithm):
         ridge: float = 1e-6,
         rollback: float = 0.5,
         rollback_slack: float = 2.0,
+        imagined_rounds: int = 0,
+        imagined_conditions: int = 100,
+        imagined_horizon: int = 50,
         nu: float = 0.01,
         dual_rate: float = 0.1,
         adapt_nu: bool = False,
@@ -231,6 +242,9 @@ class GPS(ResumableAlgorithm):
         self.prior, self.prior_batches = prior, prior_batches
         self.prior_strength, self.prior_window = prior_strength, prior_window
         self.rollback, self.rollback_slack = rollback, rollback_slack
+        self.imagined_rounds = imagined_rounds
+        self.imagined_conditions = imagined_conditions
+        self.imagined_horizon = imagined_horizon
         self.nu, self.dual_rate = nu, dual_rate
         self.adapt_nu, self.kl_penalty = adapt_nu, kl_penalty
         self.student_batches, self.trust_radius = student_batches, trust_radius
@@ -395,7 +409,9 @@ class GPS(ResumableAlgorithm):
                 break
         last = (self.last_head_steps, self.last_end_to_end_steps)
         student = self._student(task, blind=False)
-        if any(last) and student.visible(self.batches):
+        # Older trials have nothing to add to what was imagined last.
+        practised = self.history[-1].get("gps/imagined_steps", 0) > 0
+        if any(last) and student.visible(self.batches) and not practised:
             self.unfinished = Unfinished.of(self.policy, self.rng, self._n_updates)
             finish = partial(student.finish, on_policy=self._on_policy(self.iteration - 1))
             self._study(finish, last, scope["progress"])
@@ -425,6 +441,12 @@ class GPS(ResumableAlgorithm):
                     f"this model was saved without its teachers after {self.iteration} iterations, "
                     "so it can act but not go on learning: load a file that GPS.save wrote without "
                     "`exclude`, or begin with a new GPS"
+                )
+            if self.imagined_rounds and not task.observed:
+                raise ValueError(
+                    "imagined_rounds needs a student that sees the state of the teachers, which is "
+                    "all that there is in a learned model; here it sees "
+                    f"{self.observation_space}: set imagined_rounds=0"
                 )
             self.teachers = first_teachers(task, vars(self))
             if sees_images(self.observation_space):  # else the policy learns from the start
@@ -491,20 +513,29 @@ class GPS(ResumableAlgorithm):
             costs = self.learned_cost.costs(rewards)
 
         linearised = student.linearized(self.batches)[0] if on_policy else None
+        imagined_steps = self._trusted(task, batch.samples)  # before the model learns from them
         with timed(self.seconds, "teachers"), located(self.iteration + 1):
             observed = teachers.observe(batch.samples, self.rng, self.linearised, linearised, costs)
         if on_policy and self.sampling == "global":
             linearised = self._back_to_the_champion(student, observed, linearised)
         loss = float("nan")
         steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
-        for _ in range(self.inner_iterations if self.iteration > 0 else 1):
+        # Where there is a model to practise in, the teachers of the few real trials are not
+        # followed: in single runs they undid what practice had reached.
+        followed = not (on_policy and imagined_steps)
+        for _ in range(self.inner_iterations if self.iteration > 0 and followed else 1):
             # Whoever acted has to be followed first: teachers by the student, or it by them.
             if self.iteration > 0 and not on_policy:
                 loss, linearised = self._study(student.approach, steps, scope["progress"])
             with timed(self.seconds, "teachers"), located(self.iteration + 1):
                 step = teachers.improve(linearised, self.rng)
-            if on_policy:
+            if on_policy and followed:
                 loss, linearised = self._study(student.approach, steps, scope["progress"])
+        imagined_cost = float("nan")
+        if imagined_steps:
+            imagined_cost = self._practise(student, batch.samples, imagined_steps, scope)
+        if not followed:
+            self.batches = [student.held(b) for b in self.batches]
         # Only the global step rule looks back at it.
         self.linearised = linearised if self.step_rule == "global" else None
         self.iteration += 1
@@ -514,12 +545,56 @@ class GPS(ResumableAlgorithm):
             f"gps/{'student' if on_policy else 'teacher'}_success": float(episodes.success.mean()),
             **figures(teachers, observed, step),
             "gps/reward_error": reward_error,
+            "gps/imagined_steps": imagined_steps,
+            "gps/imagined_cost": imagined_cost,
             "train/loss": loss,
             "train/n_updates": self._n_updates,
         }
         self.latest = Latest(observed, step)
         self.history.append({**row, "gps/costs": observed.sampled_cost.tolist()})
         record_iteration(self.logger, row, observed.sampled_cost)
+
+    def _trusted(self, task: Task, samples: Trajectories) -> int:
+        """Steps of imagined trials, as the last model foresaw these; 0: there are to be none."""
+        assert self.teachers is not None
+        if not self.imagined_rounds or self.teachers.learned is None:
+            return 0
+        options = pick(ImaginationOptions, vars(self))
+        return options.horizon(task.horizon, trusted_steps(self.teachers.learned, samples))
+
+    def _practise(
+        self, student: Student, seen: Trajectories, horizon: int, scope: dict[str, Any]
+    ) -> float:
+        """Rounds in the learned model; what the last one cost."""
+        assert self.teachers is not None
+        assert isinstance(self.action_space, spaces.Box)
+        rounds = self.imagined_rounds
+        self._n_updates += rounds * self.head_steps
+        done = count(1)
+        with (
+            timed(self.seconds, "imagination"),
+            located(self.iteration + 1),
+            scope["progress"].phase("imagination", rounds) as step,
+        ):
+            return practise(
+                student,
+                self.teachers,
+                seen,
+                self._ended,
+                (self.action_space.low, self.action_space.high),
+                horizon,
+                pick(ImaginationOptions, vars(self)),
+                self.rng,
+                lambda: step(next(done), rounds),
+                steps=(self.head_steps, 0),
+                learning_rate=self.student_rate,
+            )
+
+    def _ended(self, x: np.ndarray) -> np.ndarray:
+        """Whether episodes are over in states, as far as that was learned."""
+        if self.learned_cost is None:
+            return np.zeros(len(x), dtype=bool)
+        return self.learned_cost.ended(x)
 
     def _back_to_the_champion(
         self, student: Student, observed: Observed, acted: LinearGaussianController | None

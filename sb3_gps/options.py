@@ -26,6 +26,9 @@ WHOLE = {
     **dict.fromkeys(("head_steps", "end_to_end_steps", "pose_images", "pose_steps"), 0),
     **dict.fromkeys(("last_head_steps", "last_end_to_end_steps", "prior_window"), 0),
     "conditions": 1,
+    "imagined_rounds": 0,
+    "imagined_conditions": 2,
+    "imagined_horizon": 2,
     "horizon": 2,
     "teacher_iterations": 0,
 }
@@ -59,6 +62,16 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise ValueError(
             "sampling='global' has new conditions in every iteration, and the multipliers of "
             "update='badmm' belong to those of the last; use update='mdgps'"
+        )
+    if options["imagined_rounds"] and not (
+        options["sampling"] == "global"
+        and options["prior"] == "network"
+        and options["dynamics"] == "fitted"
+    ):
+        raise ValueError(
+            "imagined_rounds needs the model of sampling='global', prior='network' and "
+            "dynamics='fitted', got "
+            + ", ".join(f"{name}={options[name]!r}" for name in ("sampling", "prior", "dynamics"))
         )
     for name, minimum in WHOLE.items():
         value = options[name]

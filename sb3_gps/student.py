@@ -30,6 +30,7 @@ from sb3_gps.rollout import Observation, map_observation
 from sb3_gps.supervised import (
     Augment,
     Progress,
+    action_jacobian,
     fit_student,
     pooled_covariance,
     student_actions,
@@ -224,6 +225,16 @@ class Student:
         )
         return pi, actions[-1]
 
+    def differentiated(self, batch: Batch) -> LinearGaussianController:
+        """pi(u|x) about each condition of a batch, by the derivatives of a network that sees x."""
+        X = batch.samples.X
+        M, _, T, dX = X.shape
+        J = action_jacobian(self.policy, flatten([read_state(batch)]))
+        K = J.reshape(*X.shape[:3], -1, dX).mean(axis=1)
+        k = self.actions(batch).mean(axis=1) - np.einsum("mtux,mtx->mtu", K, X.mean(axis=1))
+        C = self.policy.action_covariance.double().cpu().numpy()
+        return LinearGaussianController(K, k, np.broadcast_to(C, (M, T, *C.shape)).copy())
+
     def approach(
         self, teachers: Teachers, batches: list[Batch], **fitting: Any
     ) -> tuple[float, LinearGaussianController]:
@@ -232,15 +243,24 @@ class Student:
         :param fitting: as for ``fit``
         :return: the loss at the end, and pi(u|x) about the newest batch
         """
+        loss = self.follow(teachers, batches, **fitting)
+        linearised, actions = self.linearized(batches)
+        teachers.update_duals(batches[-1].samples.X, actions, linearised)
+        return loss, linearised
+
+    def follow(self, teachers: Teachers, batches: list[Batch], **fitting: Any) -> float:
+        """Learn the actions of the teachers, and take over their noise.
+
+        :param fitting: as for ``fit``
+        :return: the loss at the end
+        """
         assert teachers.fit is not None
         p = teachers.controller
         loss = self.fit(replace(teachers.fit, controller=p), teachers, batches, **fitting)
         precision = np.linalg.inv(p.C).reshape(-1, *p.C.shape[-2:])
         covariance = floor_deviations(pooled_covariance(precision), teachers.options.min_action_std)
         self.policy.set_action_covariance(covariance)
-        linearised, actions = self.linearized(batches)
-        teachers.update_duals(batches[-1].samples.X, actions, linearised)
-        return loss, linearised
+        return loss
 
     def settle(self, teachers: Teachers, batches: list[Batch]) -> list[Batch]:
         """The batches with what the teachers say now, who will have other conditions next."""
@@ -254,6 +274,13 @@ class Student:
             else replace(b, targets=batch_targets(teachers.rule, b, p, teachers.duals, z, radius))
             for b in batches
         ]
+
+    def held(self, batch: Batch) -> Batch:
+        """A batch that says what the student does now: to stay there, whatever else it learns."""
+        mean = self.actions(batch)
+        P = np.linalg.inv(self.policy.action_covariance.double().cpu().numpy())
+        weight = batch.samples.running[..., None, None]
+        return replace(batch, targets=(mean, weight * np.broadcast_to(P, (*mean.shape, len(P)))))
 
     def finish(
         self, teachers: Teachers, batches: list[Batch], on_policy: bool, **fitting: Any
@@ -282,7 +309,7 @@ class Student:
         steps: tuple[int, int],
         learning_rate: float,
         rng: np.random.Generator,
-        progress: Progress,
+        progress: Progress | None = None,
     ) -> float:
         """Train it on what the teachers would do in the batches; the loss at the end.
 

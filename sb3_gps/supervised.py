@@ -148,6 +148,17 @@ def student_actions(
         return policy.action_mean(features.to(policy.device)).cpu().double().numpy()
 
 
+def action_jacobian(policy: GPSPolicy, observations: np.ndarray) -> np.ndarray:
+    """d mu_theta / d o of vectors (n, dO), (n, dU, dO) float64."""
+    o = th.from_numpy(np.ascontiguousarray(observations)).float().requires_grad_()
+    actions = policy.action_mean(_extract(policy, o))
+    rows = [
+        th.autograd.grad(actions[:, i].sum(), o, retain_graph=True)[0]
+        for i in range(actions.shape[1])
+    ]
+    return th.stack(rows, dim=1).double().cpu().numpy()
+
+
 def pooled_covariance(precision: np.ndarray, floor: float = 0.0) -> np.ndarray:
     """The optimal covariance of the student, (1/n sum_i P_i)^-1, (dU, dU).
 

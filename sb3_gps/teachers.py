@@ -177,6 +177,15 @@ class Teachers:
         self.promise: Promise | None = None
         self._fit: Fit | None = None
 
+    @classmethod
+    def about(
+        cls, fit: Fit, cost: CostModel, rule: UpdateRule, options: TeacherOptions
+    ) -> Teachers:
+        """Those of models that are known, for one ``improve``."""
+        teachers = cls(fit.controller, cost, rule, options)
+        teachers._fit = fit
+        return teachers
+
     def __getstate__(self) -> dict[str, Any]:
         """Without the models, which are made again, and the cost, which the run gives back.
 
