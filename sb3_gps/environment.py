@@ -271,8 +271,11 @@ def describe_task(
                 else observation[i]
             )
             states.append(read_state(row, infos[i]))
-            same = np.shape(row) == np.shape(states[-1])
-            observed &= same and np.allclose(row, states[-1], rtol=1e-5, atol=1e-6)
+            observed &= (
+                isinstance(row, np.ndarray)
+                and row.shape == states[-1].shape
+                and np.allclose(row, states[-1], rtol=1e-5, atol=1e-6)
+            )
     assert read_state is not None
     initial = np.asarray(states, dtype=np.float64)
     assert isinstance(env.action_space, gym.spaces.Box)

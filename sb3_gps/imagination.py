@@ -81,11 +81,11 @@ def trusted_steps(model: ChangeModel, samples: Trajectories, starts: int = 10) -
             return done
         x = model.step(x, U[:, t])
         t = t + 1
-        error = np.sqrt(np.square((x - X[:, t]) / model.spread).mean(axis=-1))
-        if not np.median(error[alive]) < FORESEEN:
+        # A trial that is lost is no farther than far: nothing is to overflow.
+        off = np.clip(np.nan_to_num((x - X[:, t]) / model.spread, nan=FAR), -FAR, FAR)
+        if not np.median(np.sqrt(np.square(off).mean(axis=-1))[alive]) < FORESEEN:
             return done
-        # A trial that was lost once does not come back by chance, and its state overflows.
-        x = np.where((error < FAR)[..., None], x, X[:, t] + FAR * model.spread)
+        x = X[:, t] + off * model.spread
     return T
 
 

@@ -593,6 +593,10 @@ STOCHASTIC = {
     "images": ("ImagePointMass", dict(teacher_iterations=1)),
     "learned cost": ("Rewarded", dict(prior="network")),
     "global sampling": ("PointMass", dict(sampling="global", prior="network")),
+    "practice": (
+        "Rewarded",
+        dict(sampling="global", prior="network", imagined_rounds=2, imagined_conditions=10),
+    ),
 }
 
 

@@ -1,0 +1,226 @@
+"""Practice in the learned model: how far it is trusted, its trials, and what comes of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from scipy.linalg import solve_discrete_are
+from stable_baselines3.common.env_util import make_vec_env
+from toy_envs import HORIZON, QUICK
+
+from sb3_gps import GPS
+from sb3_gps.autodiff import DifferentiableCost
+from sb3_gps.core.costs import trajectory_costs
+from sb3_gps.core.initial import random_controller
+from sb3_gps.core.mirror_descent import MirrorDescent
+from sb3_gps.core.types import Trajectories
+from sb3_gps.dynamics import ChangeModel
+from sb3_gps.imagination import FAR, ImaginationOptions, imagine, practise, trusted_steps
+from sb3_gps.policies import MlpPolicy
+from sb3_gps.student import Student, StudentOptions, read_state
+from sb3_gps.supervised import action_jacobian, student_actions
+from sb3_gps.teachers import TeacherOptions, Teachers
+
+DX, DU, T = 3, 2, 30
+A = np.array([[1.0, 0.1, 0.0], [-0.1, 0.95, 0.0], [0.0, 0.05, 0.9]])
+B = np.array([[0.0, 0.0], [0.2, 0.0], [0.0, 0.3]])
+LOW, HIGH = np.array([-0.5, -1.0]), np.array([0.5, 1.0])
+
+
+def linear(A: np.ndarray, B: np.ndarray, spread: float = 1.0) -> ChangeModel:
+    """x' = A x + B u, exactly."""
+
+    def predict(z: np.ndarray) -> np.ndarray:
+        return z[..., :DX] @ (A - np.eye(DX)).T + z[..., DX:] @ B.T
+
+    regression = SimpleNamespace(
+        predict=predict,
+        jacobian=lambda Z: np.broadcast_to(
+            np.hstack([A - np.eye(DX), B]), (*Z.shape[:-1], DX, DX + DU)
+        ),
+        mean=th.zeros(DX + DU, dtype=th.float64),
+        std=th.full((DX + DU,), spread, dtype=th.float64),
+    )
+    return ChangeModel(regression, np.eye(DX), np.zeros((0, DX + DU)), np.zeros((0, DX)))
+
+
+def trials(rng: np.random.Generator, M: int = 6) -> Trajectories:
+    """Of the same system."""
+    X, U = np.empty((M, 1, T, DX)), rng.uniform(-0.5, 0.5, size=(M, 1, T, DU))
+    X[:, :, 0] = rng.normal(size=(M, 1, DX))
+    for t in range(T - 1):
+        X[:, :, t + 1] = X[:, :, t] @ A.T + U[:, :, t] @ B.T
+    return Trajectories(X, U)
+
+
+def test_a_model_is_trusted_as_far_as_it_foresaw(rng):
+    seen = trials(rng)
+    assert trusted_steps(linear(A, B), seen) == T
+    slightly, badly = linear(A + 0.05 * np.eye(DX), B), linear(A + np.eye(DX), B)
+    assert 0 == trusted_steps(badly, seen) < trusted_steps(slightly, seen) < T
+    # The same errors are less where states differ more.
+    assert trusted_steps(linear(A + 0.05 * np.eye(DX), B, spread=100.0), seen) == T
+
+
+def test_what_follows_an_early_end_is_not_foreseen(rng):
+    seen = trials(rng)
+    X = seen.X.copy()
+    X[:, :, 8:] = 50.0
+    assert trusted_steps(linear(A, B), Trajectories(X, seen.U, np.full((6, 1), 8))) == 7
+
+
+def test_a_model_that_overflows_is_not_trusted(rng):
+    assert trusted_steps(linear(1e200 * A, B), trials(rng)) == 0
+
+
+@pytest.mark.parametrize(("trusted", "wanted"), [(50, 20), (20, 20), (12, 12), (10, 10), (9, 0)])
+def test_half_of_the_horizon_is_the_least(trusted, wanted):
+    assert ImaginationOptions(imagined_horizon=20).horizon(100, trusted) == wanted
+
+
+def test_short_episodes_need_no_more():
+    assert ImaginationOptions(imagined_horizon=20).horizon(8, trusted=4) == 4
+
+
+def never(x: np.ndarray) -> np.ndarray:
+    return np.zeros(len(x), dtype=bool)
+
+
+def test_imagined_trials_are_those_of_the_model_with_actions_as_executed(rng):
+    starts, gain = rng.normal(size=(5, DX)), rng.normal(size=(DX, DU))
+    seen = imagine(linear(A, B), lambda x: x @ gain, never, starts, T, (LOW, HIGH))
+    assert seen.X.shape == (5, 1, T, DX) and (seen.length == T).all()
+    X, U = seen.X[:, 0], seen.U[:, 0]
+    np.testing.assert_array_equal(X[:, 0], starts)
+    np.testing.assert_allclose(U, np.clip(X @ gain, LOW, HIGH))
+    assert (U == HIGH).any()
+    np.testing.assert_allclose(X[:, 1:], X[:, :-1] @ A.T + U[:, :-1] @ B.T, atol=1e-12)
+
+
+def test_imagined_trials_end_where_an_episode_would(rng):
+    starts = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, -5.0]])
+    push = lambda x: np.tile([0.0, 1.0], (len(x), 1))  # noqa: E731
+    seen = imagine(linear(A, B), push, lambda x: x[:, 2] > 1.0, starts, T, (LOW, HIGH))
+    first = int(seen.length[0, 0])
+    assert 2 <= first < seen.length[1, 0] <= T
+    rest = seen.X[0, 0, first - 1 :]
+    np.testing.assert_array_equal(rest, np.broadcast_to(rest[0], rest.shape))
+    assert rest[0, 2] <= 1.0 < (A @ rest[0] + B @ [0.0, 1.0])[2]
+    np.testing.assert_array_equal(seen.U[0, 0, first:], 0.0)
+
+
+def test_imagined_trials_end_far_from_all_that_was_seen(rng):
+    starts = np.array([[1.0, 0.0, 0.0]])
+    still = lambda x: np.zeros((len(x), DU))  # noqa: E731
+    seen = imagine(linear(2.0 * np.eye(DX), B), still, never, starts, T, (LOW, HIGH))
+    assert seen.length[0, 0] == 3  # 1, 2, 4, and 8 is beyond
+    assert np.abs(seen.X).max() <= FAR
+
+
+def test_the_derivative_of_a_student_is_that_of_finite_differences(rng):
+    policy = GPS("MlpPolicy", "Toy/PointMass-v0", seed=0).policy
+    x = rng.normal(size=(7, 4))
+    exact = action_jacobian(policy, x)
+    assert exact.shape == (7, 2, 4)
+
+    def act(x: np.ndarray) -> np.ndarray:
+        with th.no_grad():
+            return policy.action_mean(policy.extract_features(th.from_numpy(x).float())).numpy()
+
+    for i in range(4):
+        step = 1e-2 * np.eye(4)[i]
+        secant = (act(x + step) - act(x - step)) / 2e-2
+        np.testing.assert_allclose(exact[..., i], secant, atol=2e-3)
+
+
+def cost(x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
+    return x.square().sum(-1) + 0.1 * u.square().sum(-1)
+
+
+def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(rng):
+    """Riccati's, from starts that it has not been in."""
+    model = replace(linear(A, B), z=rng.normal(size=(200, DX + DU)))
+    box = lambda n: spaces.Box(-10.0, 10.0, (n,), np.float32)  # noqa: E731
+    th.manual_seed(0)
+    policy = MlpPolicy(box(DX), box(DU), lambda _: 1e-3)
+    student = Student(policy, read_state, StudentOptions(trust_radius=100.0))
+    bounds = np.full(DU, -10.0), np.full(DU, 10.0)
+    P = solve_discrete_are(A, B, np.eye(DX), 0.1 * np.eye(DU))
+    riccati = np.linalg.solve(0.1 * np.eye(DU) + B.T @ P @ B, B.T @ P @ A)
+    starts = rng.normal(size=(50, DX))
+
+    def worth(act) -> float:
+        seen = imagine(model, act, never, starts, T, bounds)
+        return float(trajectory_costs(DifferentiableCost(cost), seen).mean())
+
+    def learned(x: np.ndarray) -> np.ndarray:
+        return student_actions(policy, x.astype(np.float32))
+
+    teachers = Teachers(
+        random_controller(1, T, DX, DU, 0.1),
+        DifferentiableCost(cost),
+        MirrorDescent(),
+        TeacherOptions(min_eta=0.002, min_action_std=0.05),
+    )
+    teachers.learned = model
+    optimal, before = worth(lambda x: -x @ riccati.T), worth(learned)
+    rounds: list[int] = []
+    predicted = practise(
+        student,
+        teachers,
+        trials(rng),
+        never,
+        bounds,
+        T,
+        ImaginationOptions(imagined_rounds=8, imagined_conditions=40),
+        rng,
+        lambda: rounds.append(1),
+        steps=(300, 0),
+        learning_rate=3e-3,
+    )
+    assert len(rounds) == 8
+    assert optimal < worth(learned) < 1.05 * optimal < 0.5 * before
+    assert 0.3 * optimal < predicted < 3.0 * optimal  # other starts
+
+
+PRACTICE = dict(
+    QUICK, sampling="global", prior="network", min_eta=0.002, update="mdgps", iterations=4
+)
+
+
+def test_a_run_practises_where_its_model_foresees():
+    env = make_vec_env("Toy/PointMass-v0", env_kwargs=dict(init_noise=0.3))
+    gps = GPS("MlpPolicy", env, imagined_rounds=2, imagined_conditions=10, **PRACTICE).learn()
+    steps = [row["gps/imagined_steps"] for row in gps.history]
+    assert steps[0] == 0  # the first trials have not been foreseen by anybody
+    assert steps[-1] == HORIZON
+    practised = [step > 0 for step in steps]
+    assert [np.isfinite(row["gps/imagined_cost"]) for row in gps.history] == practised
+    assert gps.num_timesteps == 4 * 4 * HORIZON  # those of the real trials
+    assert gps.seconds["imagination"] > 0
+    # What the real trials teach is to stay as practice left the student.
+    (batch,) = gps.batches[-1:]
+    assert batch.targets is not None
+    actions = student_actions(gps.policy, batch.samples.X.astype(np.float32).reshape(-1, 4))
+    np.testing.assert_allclose(batch.targets[0].reshape(-1, 2), actions)
+
+
+@pytest.mark.parametrize(
+    "options", [{"sampling": "teacher"}, {"prior": "pooled"}, {"dynamics": "mujoco"}]
+)
+def test_it_needs_the_model_of_all_trials(options):
+    wrong = {**PRACTICE, "imagined_rounds": 2, **options}
+    with pytest.raises(ValueError, match=r"imagined_rounds needs .* got sampling="):
+        GPS("MlpPolicy", "Toy/PointMass-v0", **wrong)
+
+
+def test_it_needs_a_student_that_sees_the_state():
+    gps = GPS("MlpPolicy", "Toy/PositionOnly-v0", imagined_rounds=2, **PRACTICE)
+    with pytest.raises(ValueError, match=r"imagined_rounds needs a student that sees the state"):
+        gps.learn()
+    assert gps.num_timesteps == 0
