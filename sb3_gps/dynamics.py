@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -145,9 +145,14 @@ class Network:
         return ChangeModel(regression, missed.T @ missed / len(missed), z, change)
 
     def local(self, recent: Sequence[Trajectories], learned: ChangeModel) -> LinearDynamics:
-        """Of one trial a condition, the model's own derivatives there; of more, between."""
+        """Of one trial a condition, the model's own derivatives there; of more, between.
+
+        What the model misses is no noise of the environment, and is not planned with: in an
+        unstable loop (InvertedDoublePendulum) it made the KL of any step that matters too large.
+        """
         prior = self.prior(recent[-1].Z[..., :-1, :], learned)
-        return fit_dynamics(recent[-1], prior, self.ridge, self.min_variance)
+        dynamics = fit_dynamics(recent[-1], prior, self.ridge, self.min_variance)
+        return replace(dynamics, Sigma=noise_floor(dynamics.F, self.min_variance))
 
     def prior(self, Z: np.ndarray, learned: ChangeModel) -> NormalInverseWishart:
         """
@@ -194,14 +199,16 @@ def along(samples: Trajectories, jacobian: np.ndarray, min_variance: float) -> L
 
     :param jacobian: d x' / d z, (M, N, T, dX, dZ)
     """
-    M, N, T, dX = samples.X.shape
+    M, N, T = samples.X.shape[:3]
     t = np.minimum(np.arange(T - 1), samples.length[..., None] - 1)
     at = np.arange(M)[:, None, None], np.arange(N)[:, None], t
     slope = jacobian[at]
     f = samples.X[(*at[:2], t + 1)] - np.einsum("mntxz,mntz->mntx", slope, samples.Z[at])
     F = slope.mean(axis=1)
-    return LinearDynamics(
-        F=F,
-        f=f.mean(axis=1),
-        Sigma=np.broadcast_to(min_variance * np.eye(dX), (*F.shape[:-1], dX)).copy(),
-    )
+    return LinearDynamics(F, f.mean(axis=1), noise_floor(F, min_variance))
+
+
+def noise_floor(F: np.ndarray, min_variance: float) -> np.ndarray:
+    """The least Sigma of dynamics F (..., dX, dZ), (..., dX, dX)."""
+    dX = F.shape[-2]
+    return np.broadcast_to(min_variance * np.eye(dX), (*F.shape[:-1], dX)).copy()

@@ -51,6 +51,8 @@ def test_every_logged_key_is_in_the_glossary_and_no_other():
     image = "Toy/ImagePointMass-v0"
     seen = logged(image, "CnnPolicy", callbacks=True, policy_kwargs=SMALL_POLICY)
     seen |= logged("Toy/Rewarded-v0", "MlpPolicy", update="badmm", sampling="student")
+    practice = dict(sampling="global", prior="network", imagined_rounds=1, imagined_conditions=4)
+    seen |= logged("Toy/PointMass-v0", "MlpPolicy", **practice)
     named = {re.sub(r"^gps/cost_\d+$", "gps/cost_m", key) for key in seen}
     assert {re.sub("^feature_points/image$", "feature_points/KEY", key) for key in named} == (
         documented()
