@@ -63,6 +63,13 @@ def check_options(options: Mapping[str, Any]) -> None:
             "sampling='global' has new conditions in every iteration, and the multipliers of "
             "update='badmm' belong to those of the last; use update='mdgps'"
         )
+    for name, minimum in WHOLE.items():
+        value = options[name]
+        if value is None and name in OPTIONAL:
+            continue
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or value < minimum:
+            raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
     if options["imagined_rounds"] and not (
         options["sampling"] == "global"
         and options["prior"] == "network"
@@ -73,13 +80,6 @@ def check_options(options: Mapping[str, Any]) -> None:
             "dynamics='fitted', got "
             + ", ".join(f"{name}={options[name]!r}" for name in ("sampling", "prior", "dynamics"))
         )
-    for name, minimum in WHOLE.items():
-        value = options[name]
-        if value is None and name in OPTIONAL:
-            continue
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or value < minimum:
-            raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
     if 0 < options["pose_images"] < 10:
         raise ValueError(
             f"pose_images must be 0 or at least 10 (a tenth is held out), got "
