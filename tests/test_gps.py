@@ -595,7 +595,7 @@ STOCHASTIC = {
     "global sampling": ("PointMass", dict(sampling="global", prior="network")),
     "practice": (
         "Rewarded",
-        dict(sampling="global", prior="network", imagined_rounds=2, imagined_conditions=10),
+        dict(sampling="global", prior="network", imagined_rounds=1, imagined_conditions=4),
     ),
 }
 
