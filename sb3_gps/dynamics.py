@@ -87,17 +87,16 @@ class ChangeModel:
     """x' - x of all transitions so far."""
 
     regression: SmoothRegression
-    noise: np.ndarray  # (dX, dX) what it does not explain
     z: np.ndarray  # (n, dZ)
     change: np.ndarray  # (n, dX)
 
     @property
     def dX(self) -> int:
         """Size of the state."""
-        return len(self.noise)
+        return self.change.shape[1]
 
     def step(self, x: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """The next state, (..., dX), without noise."""
+        """The next state, (..., dX)."""
         return x + self.regression.predict(np.concatenate([x, u], axis=-1))
 
     def jacobian(self, Z: np.ndarray) -> np.ndarray:
@@ -141,8 +140,7 @@ class Network:
             z, change = np.concatenate([last.z, z]), np.concatenate([last.change, change])
             regression = copy.deepcopy(last.regression)
         regression.fit(z, change, rng)
-        missed = regression.predict(z) - change
-        return ChangeModel(regression, missed.T @ missed / len(missed), z, change)
+        return ChangeModel(regression, z, change)
 
     def local(self, recent: Sequence[Trajectories], learned: ChangeModel) -> LinearDynamics:
         """Of one trial a condition, the model's own derivatives there; of more, between.
@@ -167,7 +165,7 @@ class Network:
         FS = F @ S
         cov = np.empty((M, T, dZ + dX, dZ + dX))
         cov[..., :dZ, :dZ], cov[..., :dZ, dZ:], cov[..., dZ:, :dZ] = S, transpose(FS), FS
-        cov[..., dZ:, dZ:] = FS @ transpose(F) + learned.noise
+        cov[..., dZ:, dZ:] = FS @ transpose(F)
         return NormalInverseWishart(
             mu0=np.concatenate([Z, after], axis=-1).mean(axis=1),
             Phi=self.strength * cov,

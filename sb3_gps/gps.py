@@ -495,7 +495,8 @@ class GPS(ResumableAlgorithm):
         student = self._student(task, blind)
         on_policy = self._on_policy(self.iteration)
         if on_policy and self.sampling == "global":
-            self.batches = student.settle(teachers, self.batches)
+            # What they say now: they will have other conditions next.
+            self.batches = student.settle(teachers.proposal, teachers, self.batches)
             teachers.renew()
             task = replace(task, starts=random_starts(task.M, self.rng))
         # The last blind batches are seen already, for the policy's first fit.
@@ -521,7 +522,8 @@ class GPS(ResumableAlgorithm):
         loss = float("nan")
         steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
         # Where there is a model to practise in, the teachers of the few real trials are not
-        # followed: in single runs they undid what practice had reached.
+        # followed: in single runs they undid what practice had reached. One step of theirs is for
+        # the log.
         followed = not (on_policy and imagined_steps)
         for _ in range(self.inner_iterations if self.iteration > 0 and followed else 1):
             # Whoever acted has to be followed first: teachers by the student, or it by them.
@@ -533,7 +535,7 @@ class GPS(ResumableAlgorithm):
                 loss, linearised = self._study(student.approach, steps, scope["progress"])
         imagined_cost = float("nan")
         if imagined_steps:
-            imagined_cost = self._practise(student, batch.samples, imagined_steps, scope)
+            imagined_cost = self._practise(task, student, batch.samples, imagined_steps, scope)
         if not followed:
             self.batches = [student.held(b) for b in self.batches]
         # Only the global step rule looks back at it.
@@ -563,11 +565,10 @@ class GPS(ResumableAlgorithm):
         return options.horizon(task.horizon, trusted_steps(self.teachers.learned, samples))
 
     def _practise(
-        self, student: Student, seen: Trajectories, horizon: int, scope: dict[str, Any]
+        self, task: Task, student: Student, seen: Trajectories, horizon: int, scope: dict[str, Any]
     ) -> float:
         """Rounds in the learned model; what the last one cost."""
         assert self.teachers is not None
-        assert isinstance(self.action_space, spaces.Box)
         rounds = self.imagined_rounds
         self._n_updates += rounds * self.head_steps
         done = count(1)
@@ -580,8 +581,7 @@ class GPS(ResumableAlgorithm):
                 student,
                 self.teachers,
                 seen,
-                self._ended,
-                (self.action_space.low, self.action_space.high),
+                (task.action_low, task.action_high),
                 horizon,
                 pick(ImaginationOptions, vars(self)),
                 self.rng,
@@ -589,12 +589,6 @@ class GPS(ResumableAlgorithm):
                 steps=(self.head_steps, 0),
                 learning_rate=self.student_rate,
             )
-
-    def _ended(self, x: np.ndarray) -> np.ndarray:
-        """Whether episodes are over in states, as far as that was learned."""
-        if self.learned_cost is None:
-            return np.zeros(len(x), dtype=bool)
-        return self.learned_cost.ended(x)
 
     def _back_to_the_champion(
         self, student: Student, observed: Observed, acted: LinearGaussianController | None

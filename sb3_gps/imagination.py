@@ -22,16 +22,16 @@ from typing import Any
 
 import numpy as np
 
-from sb3_gps.core.costs import expand_cost, trajectory_costs
-from sb3_gps.core.improvement import Fit
-from sb3_gps.core.types import Gaussian, Trajectories, after_its_end
+from sb3_gps.core.costs import trajectory_costs
+from sb3_gps.core.types import Trajectories
 from sb3_gps.dynamics import ChangeModel, along
 from sb3_gps.student import Batch, Student, read_state
 from sb3_gps.supervised import student_actions
-from sb3_gps.teachers import Teachers
+from sb3_gps.teachers import Teachers, fit_about
 
 FAR = 6.0  # deviations of the states that were seen; what is farther is no state any more
 FORESEEN = 0.5  # the same, of an error
+STARTS = 10  # states of a trial that a model is tried from, spread over its time
 BATCHES = 5  # rounds that the student learns from; of two, it changes its mind too often
 
 Act = Callable[[np.ndarray], np.ndarray]  # actions (n, dU) in states (n, dX)
@@ -59,17 +59,17 @@ class ImaginationOptions:
         return min(wanted, trusted) if 2 * trusted >= wanted else 0
 
 
-def trusted_steps(model: ChangeModel, samples: Trajectories, starts: int = 10) -> int:
+def trusted_steps(model: ChangeModel, samples: Trajectories) -> int:
     """For how many steps a model foresees trials that it has not learned from.
 
     Begun in some of their states and given their actions, the median of its errors stays below
     ``FORESEEN`` deviations of the states.
 
-    :param starts: states of a trial that are begun in, spread over its time
+    :return: as many as episodes last, where it foresees all of them
     """
     X, U, running = (a.reshape(-1, *a.shape[2:]) for a in (samples.X, samples.U, samples.running))
     T = X.shape[1]
-    t = np.arange(0, T, max(1, T // starts))
+    t = np.arange(0, T, max(1, T // STARTS))
     x = X[:, t]
     for done in range(T):
         t, x = t[t + 1 < T], x[:, t + 1 < T]
@@ -128,7 +128,6 @@ def practise(
     student: Student,
     teachers: Teachers,
     seen: Trajectories,
-    ended: Ended,
     bounds: tuple[np.ndarray, np.ndarray],
     horizon: int,
     options: ImaginationOptions,
@@ -141,72 +140,54 @@ def practise(
     :param student: of the state
     :param teachers: of the real trials, whose model of the dynamics, cost and options are used
     :param seen: the newest trials: half of the imagined ones begin as they did
+    :param bounds: as of ``imagine``
     :param horizon: steps of an imagined trial
     :param on_round: called after each
     :param fitting: as for ``Student.fit``
     :return: what a trial of the last round cost in the mean
     """
-    model = teachers.learned
+    model, M, costs = teachers.learned, options.imagined_conditions, []
     assert isinstance(model, ChangeModel)
     learning = replace(student.options, student_batches=BATCHES)
     student = replace(student, read=read_state, options=learning)
-    first, dX = seen.X[:, :, 0].reshape(-1, model.dX), model.dX
-    half = options.imagined_conditions // 2
+    first, visited = seen.X[:, :, 0].reshape(-1, model.dX), model.z[:, : model.dX]
     batches: list[Batch] = []
-    assert options.imagined_rounds > 0
+
+    def act(x: np.ndarray) -> np.ndarray:
+        return student_actions(student.policy, x.astype(np.float32))
+
     for _ in range(options.imagined_rounds):
         starts = np.concatenate(
             [
-                first[rng.integers(len(first), size=half)],
-                model.z[rng.integers(len(model.z), size=options.imagined_conditions - half), :dX],
+                first[rng.integers(len(first), size=M // 2)],
+                visited[rng.integers(len(visited), size=M - M // 2)],
             ]
         )
-        trials = imagine(model, _acting(student), ended, starts, horizon, bounds)
-        fit = _models(trials, student, teachers)
+        trials = imagine(model, act, teachers.cost.ended, starts, horizon, bounds)
+        batch = Batch(trials, None)
+        costs.append(trajectory_costs(teachers.cost, trials)[:, 0])
+        fit = fit_about(
+            trials,
+            student.differentiated(batch),
+            along(trials, model.jacobian(trials.Z), teachers.options.min_dynamics_variance),
+            teachers.cost,
+            costs[-1],
+        )
         imagined = Teachers.about(fit, teachers.cost, teachers.rule, teachers.options)
-        imagined.improve(fit.controller, rng)
-        batches = [*batches, _taught(student, imagined, trials, bounds)][-BATCHES:]
+        imagined.step(fit.controller)
+        settled = student.settle(imagined.proposal, imagined, [batch])
+        batches = [*batches, *(_as_executed(b, bounds) for b in settled)][-BATCHES:]
         student.follow(imagined, batches, rng=rng, **fitting)
         on_round()
-    return float(fit.sampled_cost.mean())
+    return float(costs[-1].mean())
 
 
-def _acting(student: Student) -> Act:
-    return lambda x: student_actions(student.policy, x.astype(np.float32))
+def _as_executed(batch: Batch, bounds: tuple[np.ndarray, np.ndarray]) -> Batch:
+    """With the actions that it wants within their bounds.
 
-
-def _taught(
-    student: Student,
-    teachers: Teachers,
-    trials: Trajectories,
-    bounds: tuple[np.ndarray, np.ndarray],
-) -> Batch:
-    """Trials with what their teachers would do there, as it would be executed.
-
-    A teacher knows of no bounds: what is far beyond them would be most of what a network is fitted
-    to, and comes to the same.
+    A teacher knows of none: what is far beyond would be most of what a network is fitted to, and
+    comes to the same.
     """
-    (batch,) = student.settle(teachers, [Batch(trials, None)])
     assert batch.targets is not None
     mean, precision = batch.targets
     return replace(batch, targets=(np.clip(mean, *bounds), precision))
-
-
-def _models(trials: Trajectories, student: Student, teachers: Teachers) -> Fit:
-    """Of imagined trials: they are the model's own, and free of its noise.
-
-    With the noise of a model of few trials, the KL of any step that matters is beyond all bounds in
-    a loop that is not stable.
-    """
-    opts = teachers.options
-    jacobian = teachers.learned.jacobian(trials.Z)
-    M, _, _, dX = trials.X.shape
-    still = np.broadcast_to(opts.min_dynamics_variance * np.eye(dX), (M, dX, dX)).copy()
-    return Fit(
-        controller=student.differentiated(Batch(trials, None)),
-        samples=trials,
-        dynamics=after_its_end(along(trials, jacobian, opts.min_dynamics_variance), trials.lived),
-        cost=after_its_end(expand_cost(teachers.cost, trials), trials.lived),
-        initial_state=Gaussian(trials.X[:, 0, 0], still),
-        sampled_cost=trajectory_costs(teachers.cost, trials)[:, 0],
-    )

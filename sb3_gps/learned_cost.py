@@ -94,7 +94,7 @@ class LearnedCost(DifferentiableCost):
     def ended(self, x: np.ndarray) -> np.ndarray:
         """Whether episodes are more likely than not to be over in states (n, dX), (n,) bool."""
         if not len(self.ends):
-            return np.zeros(len(x), dtype=bool)
+            return super().ended(x)
         with th.no_grad():
             return (self.end(th.from_numpy(x)) > 0).numpy()
 

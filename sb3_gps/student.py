@@ -102,29 +102,15 @@ def trust(
     return 1.0 / (1.0 + r2 / tolerance**2) ** 2
 
 
-def student_targets(
-    rule: UpdateRule,
-    batches: list[Batch],
-    teacher: LinearGaussianController,
-    duals: Duals,
-    z: Gaussian,
-    trust_radius: float,
-) -> StudentTargets:
-    """Targets at every state of the batches, in the order of ``flatten``.
+def student_targets(targets: list[tuple[np.ndarray, np.ndarray]]) -> StudentTargets:
+    """Those of all batches, ``Batch.targets``, in the order of ``flatten``.
 
     Precisions are scaled to a mean of one a dimension, so that learning rates keep their meaning
     while nu and the exploration change.
     """
-    means, precisions = [], []
-    for batch in batches:
-        mean, precision = batch.targets or batch_targets(
-            rule, batch, teacher, duals, z, trust_radius
-        )
-        means.append(mean.reshape(-1, mean.shape[-1]))
-        precisions.append(precision.reshape(-1, *precision.shape[-2:]))
-    P = np.concatenate(precisions)
-    P = P / np.trace(P, axis1=-2, axis2=-1).mean() * P.shape[-1]
-    return StudentTargets(np.concatenate(means), P)
+    mean = np.concatenate([m.reshape(-1, m.shape[-1]) for m, _ in targets])
+    P = np.concatenate([p.reshape(-1, *p.shape[-2:]) for _, p in targets])
+    return StudentTargets(mean, P / np.trace(P, axis1=-2, axis2=-1).mean() * P.shape[-1])
 
 
 def batch_targets(
@@ -254,20 +240,22 @@ class Student:
         :param fitting: as for ``fit``
         :return: the loss at the end
         """
-        assert teachers.fit is not None
-        p = teachers.controller
-        loss = self.fit(replace(teachers.fit, controller=p), teachers, batches, **fitting)
-        precision = np.linalg.inv(p.C).reshape(-1, *p.C.shape[-2:])
+        loss = self.fit(teachers.proposal, teachers, batches, **fitting)
+        C = teachers.controller.C
+        precision = np.linalg.inv(C).reshape(-1, *C.shape[-2:])
         covariance = floor_deviations(pooled_covariance(precision), teachers.options.min_action_std)
         self.policy.set_action_covariance(covariance)
         return loss
 
-    def settle(self, teachers: Teachers, batches: list[Batch]) -> list[Batch]:
-        """The batches with what the teachers say now, who will have other conditions next."""
-        assert teachers.fit is not None
-        p, fit = teachers.controller, teachers.fit
-        z = closed_loop(fit, p)
-        radius = self.options.trust_radius
+    def settle(self, teacher: Fit, teachers: Teachers, batches: list[Batch]) -> list[Batch]:
+        """The batches with what a teacher would do there, where they do not say yet.
+
+        :param teacher: as the other arguments, of ``fit``
+        """
+        if all(b.targets is not None for b in batches):
+            return batches
+        p, radius = teacher.controller, self.options.trust_radius
+        z = closed_loop(teacher, p)
         return [
             b
             if b.targets is not None
@@ -295,10 +283,8 @@ class Student:
             promise all that there is to learn from
         """
         assert teachers.fit is not None
-        fit = teachers.fit
-        if on_policy:
-            fit = replace(fit, controller=teachers.controller)
-        return self.fit(fit, teachers, batches, **fitting)
+        teacher = teachers.proposal if on_policy else teachers.fit
+        return self.fit(teacher, teachers, batches, **fitting)
 
     def fit(
         self,
@@ -320,11 +306,8 @@ class Student:
         :param steps: of the fully connected layers alone, and of the whole network
         """
         opts = self.options
-        batches = self.visible(batches)
-        z = closed_loop(teacher, teacher.controller)
-        targets = student_targets(
-            teachers.rule, batches, teacher.controller, teachers.duals, z, opts.trust_radius
-        )
+        batches = self.settle(teacher, teachers, self.visible(batches))
+        targets = student_targets([b.targets for b in batches if b.targets is not None])
         inputs = flatten([self.read(b) for b in batches])
         extractor = self.policy.features_extractor
         if isinstance(extractor, StandardisedExtractor):

@@ -25,6 +25,7 @@ from sb3_gps.core.mirror_descent import MirrorDescent
 from sb3_gps.core.step_size import adapt_step, broke
 from sb3_gps.core.types import (
     Gaussian,
+    LinearDynamics,
     LinearGaussianController,
     Record,
     Trajectories,
@@ -181,7 +182,7 @@ class Teachers:
     def about(
         cls, fit: Fit, cost: CostModel, rule: UpdateRule, options: TeacherOptions
     ) -> Teachers:
-        """Those of models that are known, for one ``improve``."""
+        """Those of models that are known, for one ``step``."""
         teachers = cls(fit.controller, cost, rule, options)
         teachers._fit = fit
         return teachers
@@ -199,6 +200,12 @@ class Teachers:
         if self._fit is None and self.current is not None:
             self._fit = self.fit_of(self.current)
         return self._fit
+
+    @property
+    def proposal(self) -> Fit:
+        """The same models with the controllers that are executed next, a promise so far."""
+        assert self.fit is not None
+        return replace(self.fit, controller=self.controller)
 
     def check_fit(self, task: Task) -> None:
         """Refuse a task that these teachers are not for."""
@@ -289,6 +296,19 @@ class Teachers:
     def improve(
         self, student: LinearGaussianController | None, rng: np.random.Generator
     ) -> LQRResult:
+        """``step``, and what it promises of the next samples."""
+        assert self.fit is not None
+        result = self.step(student)
+        start, stable = self.cost_of(self.fit.controller, self.fit, rng)
+        self.promise = Promise(
+            sampled=self.fit.sampled_cost,
+            # It was executed, so models under which it is unstable say nothing of its cost.
+            start=np.where(stable, start, self.fit.sampled_cost),
+            predicted=self.cost_of(self.controller, self.fit, rng)[0],
+        )
+        return result
+
+    def step(self, student: LinearGaussianController | None) -> LQRResult:
         """One KL-constrained step from the fitted models; sets the controller to execute next."""
         assert self.fit is not None
         T, L = self.controller.k.shape[1], self.fit.planned
@@ -306,13 +326,6 @@ class Teachers:
         p = hold(result.controller, T, step=L // 2)
         # Without a floor the covariance shrinks at every step, until its inverse overflows.
         self.controller = replace(p, C=floor_deviations(p.C, self.options.min_action_std))
-        start, stable = self.cost_of(self.fit.controller, self.fit, rng)
-        self.promise = Promise(
-            sampled=self.fit.sampled_cost,
-            # It was executed, so models under which it is unstable say nothing of its cost.
-            start=np.where(stable, start, self.fit.sampled_cost),
-            predicted=self.cost_of(self.controller, self.fit, rng)[0],
-        )
         return result
 
     def update_duals(
@@ -367,16 +380,32 @@ class Teachers:
         """Of all conditions at once, always: only then are the models made again bit by bit."""
         samples = evidence.recent[-1]
         dynamics = self.options.dynamics_model().local(evidence.recent, evidence.learned)
-        return Fit(
-            controller=executed.controller,
-            samples=samples,
-            # After an early end there is nothing to see, and where it rests, models are of little
-            # use: it had fallen.
-            dynamics=after_its_end(dynamics, samples.lived),
-            cost=after_its_end(expand_cost(self.cost, samples), samples.lived),
-            initial_state=initial_state(samples),
-            sampled_cost=executed.sampled_cost,
-        )
+        return fit_about(samples, executed.controller, dynamics, self.cost, executed.sampled_cost)
+
+
+def fit_about(
+    samples: Trajectories,
+    controller: LinearGaussianController,
+    dynamics: LinearDynamics,
+    cost: CostModel,
+    sampled_cost: np.ndarray,
+) -> Fit:
+    """The models of each condition about its samples.
+
+    :param controller: that made them
+    :param dynamics: local to them, (M, T-1, ...)
+    :param sampled_cost: theirs, (M,)
+    """
+    return Fit(
+        controller=controller,
+        samples=samples,
+        # After an early end there is nothing to see, and where it rests, models are of little
+        # use: it had fallen.
+        dynamics=after_its_end(dynamics, samples.lived),
+        cost=after_its_end(expand_cost(cost, samples), samples.lived),
+        initial_state=initial_state(samples),
+        sampled_cost=sampled_cost,
+    )
 
 
 def initial_state(samples: Trajectories, min_variance: float = 1e-6) -> Gaussian:

@@ -17,6 +17,7 @@ from sb3_gps.student import (
     Batch,
     Student,
     StudentOptions,
+    batch_targets,
     flatten,
     linearized_student,
     read_state,
@@ -69,7 +70,7 @@ def test_trust_by_hand():
 def test_targets_are_scaled_to_one_a_dimension(rule, rng):
     p, z, batches = controller(rng), marginals_of(rng), [batch(rng), batch(rng, 3.0)]
     duals = rule.initial_duals(M, T, DU)
-    targets = student_targets(rule, batches, p, duals, z, 2.0)
+    targets = student_targets([batch_targets(rule, b, p, duals, z, 2.0) for b in batches])
     n = 2 * M * N * T
     assert targets.mean.shape == (n, DU) and targets.precision.shape == (n, DU, DU)
     assert np.trace(targets.precision, axis1=1, axis2=2).mean() == pytest.approx(DU)
@@ -95,7 +96,7 @@ class Executed:
 def test_the_last_fit_learns_what_was_executed(rng, monkeypatch):
     """Or what was promised, where it was itself that acted."""
     executed, promised = controller(rng), controller(rng)
-    teachers = SimpleNamespace(fit=Executed(executed), controller=promised)
+    teachers = SimpleNamespace(fit=Executed(executed), proposal=Executed(promised))
     taught = []
     monkeypatch.setattr(Student, "fit", lambda self, teacher, *_, **__: taught.append(teacher))
     student = Student(SimpleNamespace(), read_state, StudentOptions())
