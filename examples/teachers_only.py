@@ -11,7 +11,6 @@ import argparse
 import gymnasium as gym
 import numpy as np
 
-import gps_envs  # noqa: F401  registers GPS/*
 from sb3_gps import GPS, SimulatorState
 
 

@@ -207,6 +207,7 @@ def train_resumably(
             apart.obs_rms = env.obs_rms
         point = {"steps": model.num_timesteps, "seconds": round(seconds, 3), **measure(model)}
         curve.append(point)
+        # In the same file as what it is the curve of, so that the two never differ.
         model.curve = curve  # type: ignore[attr-defined]
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(model, OffPolicyAlgorithm):

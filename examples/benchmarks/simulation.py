@@ -18,7 +18,6 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
 from teacher_update import profile
 
-import gps_envs  # noqa: F401  registers GPS/*
 from gps_envs.rendering import describe_gl
 from sb3_gps.experiment import machine
 from sb3_gps.files import write_json

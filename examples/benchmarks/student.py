@@ -16,7 +16,6 @@ import torch as th
 from gymnasium import spaces
 from teacher_update import profile
 
-import gps_envs  # noqa: F401  registers GPS/*
 from sb3_gps.core.types import StudentTargets
 from sb3_gps.experiment import machine
 from sb3_gps.files import write_json

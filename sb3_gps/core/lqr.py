@@ -269,7 +269,7 @@ def kl_constrained_lqr(
 
 
 def _require_finite(name: str, record: Record) -> None:
-    for field in fields(record):  # type: ignore[arg-type]
+    for field in fields(record):
         finite = np.isfinite(getattr(record, field.name))
         if not finite.all():
             raise ValueError(

@@ -16,6 +16,7 @@ import numpy as np
 Self = TypeVar("Self", bound="Record")
 
 
+@dataclass(frozen=True, eq=False)
 class Record:
     """A frozen record of arrays, or of records, that share their leading axes."""
 
@@ -30,7 +31,7 @@ class Record:
 def map_arrays(function: Callable[..., np.ndarray], *records: Self) -> Self:
     """A record whose every array is ``function`` of that array in each of the given records."""
     columns = []
-    for field in fields(records[0]):  # type: ignore[arg-type]
+    for field in fields(records[0]):
         values = [getattr(record, field.name) for record in records]
         nested = isinstance(values[0], Record)
         columns.append(map_arrays(function, *values) if nested else function(*values))
