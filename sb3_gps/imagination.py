@@ -150,9 +150,7 @@ def exploration(
     return (size * 0.5 * (high - low) * noise).reshape(M * tries, steps, -1)
 
 
-def cheapest(
-    trials: Trajectories, cost: CostModel, tries: int
-) -> tuple[Trajectories, np.ndarray]:
+def cheapest(trials: Trajectories, cost: CostModel, tries: int) -> tuple[Trajectories, np.ndarray]:
     """The first of the tries of each condition, or the cheapest where it spares much of its cost.
 
     :param trials: (M * tries, 1, T, ...)
@@ -227,9 +225,7 @@ def practise(
     return float(costs[-1].mean())
 
 
-def through(
-    trials: Trajectories, controller: LinearGaussianController
-) -> LinearGaussianController:
+def through(trials: Trajectories, controller: LinearGaussianController) -> LinearGaussianController:
     """With the actions of the trials in their states, as means over those of a condition."""
     feedback = np.einsum("mtux,mtx->mtu", controller.K, trials.X.mean(axis=1))
     return replace(controller, k=trials.U.mean(axis=1) - feedback)
