@@ -27,7 +27,7 @@ import numpy as np
 
 from sb3_gps.core.costs import CostModel, trajectory_costs
 from sb3_gps.core.exploration import smooth_noise
-from sb3_gps.core.types import LinearGaussianController, Trajectories
+from sb3_gps.core.types import Trajectories
 from sb3_gps.dynamics import ChangeModel, along
 from sb3_gps.student import Batch, Student, read_state
 from sb3_gps.supervised import student_actions
@@ -39,7 +39,7 @@ STARTS = 10  # states of a trial that a model is tried from, spread over its tim
 BATCHES = 5  # rounds that the student learns from; of two, it changes its mind too often
 SMOOTHING = 4.0  # steps, of the noise that other ways are looked for with
 SPARED = 0.3  # share of its cost that another way has to spare: small ones are the teachers' work
-BEYOND = 0.5  # half ranges of the action beyond its bounds that a student is to want at most
+BEYOND = 0.1  # half ranges of the action beyond its bounds that a student is to want at most
 
 Act = Callable[[np.ndarray], np.ndarray]  # actions (n, dU) in states (n, dX)
 Ended = Callable[[np.ndarray], np.ndarray]  # (n,) bool of states (n, dX)
@@ -150,17 +150,17 @@ def exploration(
     return (size * 0.5 * (high - low) * noise).reshape(M * tries, steps, -1)
 
 
-def cheapest(trials: Trajectories, cost: CostModel, tries: int) -> tuple[Trajectories, np.ndarray]:
+def cheapest(trials: Trajectories, cost: CostModel, tries: int) -> tuple[np.ndarray, np.ndarray]:
     """The first of the tries of each condition, or the cheapest where it spares much of its cost.
 
     :param trials: (M * tries, 1, T, ...)
-    :return: (M, 1, T, ...), and what they cost, (M,)
+    :return: which they are, (M,) int, and what they cost, (M,)
     """
     costs = trajectory_costs(cost, trials).reshape(-1, tries)
     first, least = costs[:, 0], costs.min(axis=1)
     chosen = np.where(first - least > SPARED * np.abs(first), costs.argmin(axis=1), 0)
     at = np.arange(len(costs))
-    return trials[at * tries + chosen], costs[at, chosen]
+    return at * tries + chosen, costs[at, chosen]
 
 
 def practise(
@@ -206,12 +206,14 @@ def practise(
         noise = exploration(M, tries, horizon, bounds, rng)
         starts = np.repeat(starts, tries, axis=0)
         tried = imagine(model, act, teachers.cost.ended, starts, horizon, bounds, noise)
-        trials, cost = cheapest(tried, teachers.cost, tries)
+        best, cost = cheapest(tried, teachers.cost, tries)
         costs.append(cost)
+        trials = tried[best]
         batch = Batch(trials, None)
+        acted = student.differentiated(batch)
         fit = fit_about(
             trials,
-            through(trials, student.differentiated(batch)),
+            replace(acted, k=acted.k + noise[best]),
             along(trials, model.jacobian(trials.Z), teachers.options.min_dynamics_variance),
             teachers.cost,
             cost,
@@ -223,12 +225,6 @@ def practise(
         student.follow(imagined, batches, rng=rng, **fitting)
         on_round()
     return float(costs[-1].mean())
-
-
-def through(trials: Trajectories, controller: LinearGaussianController) -> LinearGaussianController:
-    """With the actions of the trials in their states, as means over those of a condition."""
-    feedback = np.einsum("mtux,mtx->mtu", controller.K, trials.X.mean(axis=1))
-    return replace(controller, k=trials.U.mean(axis=1) - feedback)
 
 
 def within_reach(batch: Batch, bounds: tuple[np.ndarray, np.ndarray]) -> Batch:
