@@ -27,7 +27,7 @@ SHARED: dict[str, Any] = dict(
     initial_std=0.1,
     min_action_std=0.02,
 )
-# The model of Pusher's 23 states foresees too little for practice, which is left out there anyway.
+# The model of Pusher does not foresee when the object is pushed: it does not practise.
 PRACTICE = dict(SHARED, imagined_rounds=5)
 # What differs is the number of conditions. The task of ours is one of contact with four slots, and
 # has options of its own: the shared ones stay below -50. A mixture tells free motion from contact,
