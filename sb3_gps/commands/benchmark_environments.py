@@ -26,19 +26,18 @@ SHARED: dict[str, Any] = dict(
     min_eta=0.002,
     initial_std=0.1,
     min_action_std=0.02,
+    imagined_rounds=5,
 )
-# The model of Pusher does not foresee when the object is pushed: it does not practise.
-PRACTICE = dict(SHARED, imagined_rounds=5)
 # What differs is the number of conditions. The task of ours is one of contact with four slots, and
 # has options of its own: the shared ones stay below -50. A mixture tells free motion from contact,
 # and less noise meets the rims of the slots less often.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "Pendulum-v1": dict(PRACTICE, conditions=10),
-    "Reacher-v5": dict(PRACTICE, conditions=20),
+    "Pendulum-v1": dict(SHARED, conditions=10),
+    "Reacher-v5": dict(SHARED, conditions=20),
     "Pusher-v5": dict(SHARED, conditions=20),
-    "InvertedPendulum-v5": dict(PRACTICE, conditions=20),
-    "InvertedDoublePendulum-v5": dict(PRACTICE, conditions=40),
-    "Swimmer-v5": dict(PRACTICE, conditions=4),
+    "InvertedPendulum-v5": dict(SHARED, conditions=20),
+    "InvertedDoublePendulum-v5": dict(SHARED, conditions=40),
+    "Swimmer-v5": dict(SHARED, conditions=4),
     "GPS/PegInsertion-v0": dict(
         samples_per_condition=5,
         student_batches=4,
