@@ -50,35 +50,72 @@ def max_entropy_lqr(
     """
     B, T, dZ = cost.g.shape
     dX = dynamics.f.shape[-1]
-    dU = dZ - dX
-    K, k, C = np.zeros((B, T, dU, dX)), np.zeros((B, T, dU)), np.zeros((B, T, dU, dU))
+    # Homogeneous coordinates [x; 1; u]: one product carries the linear terms along.
+    F, H = _homogeneous_dynamics(dynamics), _homogeneous_cost(cost, dX)
+    x, u = slice(dX + 1), slice(dX + 1, None)
+    gains = np.zeros((B, T, dZ - dX, dX + 1))  # [K, k]
+    Quu = np.zeros((B, T, dZ - dX, dZ - dX))
     feasible = np.ones(B, dtype=bool)
-    shrunk_diagonal = 1.0 - MARGIN * np.eye(dU)
-    Vxx, vx = np.zeros((B, dX, dX)), np.zeros((B, dX))
+    shrunk_diagonal = 1.0 - MARGIN * np.eye(dZ - dX)
+    V = np.zeros((B, dX + 1, dX + 1))
     for t in reversed(range(T)):
-        Q, q = cost.H[:, t], cost.g[:, t]
+        Q = H[:, t]
         if t < T - 1:
-            Ft = transpose(dynamics.F[:, t])
-            Q = Q + Ft @ Vxx @ dynamics.F[:, t]
-            q = q + (Ft @ (vx + (Vxx @ dynamics.f[:, t, :, None])[..., 0])[..., None])[..., 0]
-        Q = symmetrize(Q)
-        good = is_positive_definite(Q[:, dX:, dX:] * shrunk_diagonal)
+            Q = Q + transpose(F[:, t]) @ V @ F[:, t]
+        good = is_positive_definite(Q[:, u, u] * shrunk_diagonal)
         if not good.all():  # masked, not raised: other etas and conditions go on
             feasible &= good
             # Start these anew from a harmless Q, or they overflow further on.
-            Q = np.where(good[:, None, None], Q, np.eye(dZ))
-            q = np.where(good[:, None], q, 0.0)
-        Quu, Qux, qu = Q[:, dX:, dX:], Q[:, dX:, :dX], q[:, dX:]
-        right = np.concatenate(
-            [Qux, qu[..., None], np.broadcast_to(np.eye(dU), Quu.shape)], axis=-1
-        )
-        solution = np.linalg.solve(Quu, right)
-        K[:, t] = -solution[..., :dX]
-        k[:, t] = -solution[..., dX]
-        C[:, t] = temperature[:, t, None, None] * symmetrize(solution[..., dX + 1 :])
-        Vxx = symmetrize(Q[:, :dX, :dX] + transpose(Qux) @ K[:, t])
-        vx = q[:, :dX] + (transpose(Qux) @ k[:, t, :, None])[..., 0]
-    return LinearGaussianController(K, k, C), feasible
+            Q = np.where(good[:, None, None], Q, np.eye(dZ + 1))
+        Quu[:, t] = Q[:, u, u]
+        gains[:, t] = -np.linalg.solve(Q[:, u, u], Q[:, u, x])
+        V = symmetrize(Q[:, x, x] + Q[:, x, u] @ gains[:, t])
+    C = temperature[..., None, None] * symmetrize(np.linalg.inv(symmetrize(Quu)))
+    return LinearGaussianController(gains[..., :dX], gains[..., dX], C), feasible
+
+
+def _homogeneous_dynamics(dynamics: LinearDynamics) -> np.ndarray:
+    """[x'; 1] = F [x; 1; u], (..., dX+1, dZ+1)."""
+    *batch, dX, dZ = dynamics.F.shape
+    F = np.zeros((*batch, dX + 1, dZ + 1))
+    F[..., :dX, :dX], F[..., :dX, dX + 1 :] = dynamics.F[..., :dX], dynamics.F[..., dX:]
+    F[..., :dX, dX], F[..., dX, dX] = dynamics.f, 1.0
+    return F
+
+
+def _homogeneous_cost(cost: QuadraticCost, dX: int) -> np.ndarray:
+    """1/2 [x; 1; u]' H [x; 1; u] but for a constant, (..., dZ+1, dZ+1)."""
+    *batch, dZ = cost.g.shape
+    H = np.zeros((*batch, dZ + 1, dZ + 1))
+    x, one, u = slice(dX), dX, slice(dX + 1, None)
+    H[..., x, x], H[..., u, u] = cost.H[..., :dX, :dX], cost.H[..., dX:, dX:]
+    H[..., x, u], H[..., u, x] = cost.H[..., :dX, dX:], cost.H[..., dX:, :dX]
+    H[..., x, one], H[..., u, one] = cost.g[..., :dX], cost.g[..., dX:]
+    H[..., one, x], H[..., one, u] = cost.g[..., :dX], cost.g[..., dX:]
+    return H
+
+
+def state_marginals(
+    dynamics: LinearDynamics, controller: LinearGaussianController, initial_state: Gaussian
+) -> Gaussian:
+    """p(x_t) of the closed loop, (B, T, dX).
+
+    :param dynamics: (B, T-1, ...)
+    :param controller: (B, T, ...)
+    :param initial_state: p(x_0), (B, dX)
+    """
+    B, T, _, dX = controller.K.shape
+    acting = controller[:, :-1]
+    Fx, Fu = dynamics.F[..., :dX], dynamics.F[..., dX:]
+    A = Fx + Fu @ acting.K
+    b = (Fu @ acting.k[..., None])[..., 0] + dynamics.f
+    noise = Fu @ acting.C @ transpose(Fu) + dynamics.Sigma
+    mean, cov = np.empty((B, T, dX)), np.empty((B, T, dX, dX))
+    mean[:, 0], cov[:, 0] = initial_state.mean, initial_state.cov
+    for t in range(T - 1):
+        mean[:, t + 1] = (A[:, t] @ mean[:, t, :, None])[..., 0] + b[:, t]
+        cov[:, t + 1] = A[:, t] @ cov[:, t] @ transpose(A[:, t]) + noise[:, t]
+    return Gaussian(mean, symmetrize(cov))
 
 
 def marginals(
@@ -86,27 +123,17 @@ def marginals(
 ) -> Gaussian:
     """p(z_t) of the closed loop, (B, T, dX+dU).
 
-    :param dynamics: (B, T-1, ...)
-    :param controller: (B, T, ...)
-    :param initial_state: p(x_0), (B, dX)
+    :param dynamics: as the others, of ``state_marginals``
     """
-    B, T, dU, dX = controller.K.shape
-    mean, cov = np.zeros((B, T, dX + dU)), np.zeros((B, T, dX + dU, dX + dU))
-    x, S = initial_state.mean, initial_state.cov
-    for t in range(T):
-        K = controller.K[:, t]
-        KS = K @ S
-        mean[:, t, :dX] = x
-        mean[:, t, dX:] = (K @ x[..., None])[..., 0] + controller.k[:, t]
-        cov[:, t, :dX, :dX] = S
-        cov[:, t, dX:, :dX] = KS
-        cov[:, t, :dX, dX:] = transpose(KS)
-        cov[:, t, dX:, dX:] = KS @ transpose(K) + controller.C[:, t]
-        if t < T - 1:
-            F = dynamics.F[:, t]
-            x = (F @ mean[:, t, :, None])[..., 0] + dynamics.f[:, t]
-            S = symmetrize(F @ cov[:, t] @ transpose(F) + dynamics.Sigma[:, t])
-    return Gaussian(mean, cov)
+    state = state_marginals(dynamics, controller, initial_state)
+    x, S, K = state.mean, state.cov, controller.K
+    KS = K @ S
+    u = (K @ x[..., None])[..., 0] + controller.k
+    across = KS @ transpose(K) + controller.C
+    return Gaussian(
+        np.concatenate([x, u], axis=-1),
+        np.block([[S, transpose(KS)], [KS, symmetrize(across)]]),
+    )
 
 
 def nll(controller: LinearGaussianController) -> QuadraticCost:
@@ -134,16 +161,16 @@ def entropy(controller: LinearGaussianController) -> np.ndarray:
 
 
 def kl_divergence(
-    p: LinearGaussianController, q: LinearGaussianController, z: Gaussian
+    p: LinearGaussianController, q: LinearGaussianController, x: Gaussian
 ) -> np.ndarray:
     """E_{x_t ~ p} KL( p(.|x_t) || q(.|x_t) ) in nats, (..., T).
 
-    :param z: marginals of [x; u] under p
+    :param x: marginals under p of the state, or of [x; u]
     """
     dU, dX = p.K.shape[-2:]
     dK, P = p.K - q.K, np.linalg.inv(q.C)
-    x, S = z.mean[..., :dX], z.cov[..., :dX, :dX]
-    d = np.einsum("...ux,...x->...u", dK, x) + p.k - q.k
+    mean, S = x.mean[..., :dX], x.cov[..., :dX, :dX]
+    d = np.einsum("...ux,...x->...u", dK, mean) + p.k - q.k
     spread = symmetrize(p.C + dK @ S @ transpose(dK)) + d[..., :, None] * d[..., None, :]
     trace = np.einsum("...ij,...ji->...", P, spread)
     return 0.5 * (trace - dU + log_det(q.C) - log_det(p.C))
@@ -229,8 +256,8 @@ def kl_constrained_lqr(
             p = where(feasible, p, start)
         # Gains from a nearly singular Quu can overflow in the closed loop: as infeasible.
         with np.errstate(over="ignore", invalid="ignore"):
-            z = marginals(model, p, initial_state[a])
-            kl = np.where(counted[a], kl_divergence(p, start, z), 0.0)
+            x = state_marginals(model, p, initial_state[a])
+            kl = np.where(counted[a], kl_divergence(p, start, x), 0.0)
             total = kl.sum(axis=-1)
         feasible &= np.isfinite(total)
         total = np.where(feasible, total, np.inf)
