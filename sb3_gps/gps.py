@@ -7,6 +7,7 @@
                     improve the teachers within a KL bound                    teachers.improve
             on request, the same in a learned model, without trials           imagination
     finally fit the student once more, longer                             student.finish
+        or, where it acted from new starts itself, leave what was tried   snapshots
 
 Student of the first iterations is a small network of the full state (Levine et al. 2016, sec. 5.2:
 teachers learn the task before the vision does); the policy itself takes over once images count.
@@ -270,6 +271,7 @@ class GPS(ResumableAlgorithm):
         self.learned_cost: LearnedCost | None = None  # where the task has none
         self.unfinished: Unfinished | None = None  # the policy before the last fit
         self.champion: Champion | None = None  # the best so far, where starts are always new
+        self._tried: Snapshot | None = None  # the newest, not broken, that acted from new starts
         self.state_policy: GPSPolicy | None = None
         self.blind_iterations = 0
         self.student_rate = 0.0  # learning rate of the iteration at hand
@@ -324,7 +326,7 @@ class GPS(ResumableAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         # The environment has the task; what is of the last iteration alone is for callbacks.
-        return [*super()._excluded_save_params(), "_task", "latest"]
+        return [*super()._excluded_save_params(), "_task", "_tried", "latest"]
 
     def dump_logs(self) -> None:
         """Write what was recorded, with SB3's own rollout and time keys."""
@@ -407,15 +409,17 @@ class GPS(ResumableAlgorithm):
             enough = self.num_timesteps + half > scope["total_timesteps"]
             if enough if iterations is None else done >= iterations:
                 break
-        last = (self.last_head_steps, self.last_end_to_end_steps)
         student = self._student(task, blind=False)
-        # Older trials have nothing to add to what was imagined last.
-        practised = self.history[-1].get("gps/imagined_steps", 0) > 0
-        if any(last) and student.visible(self.batches) and not practised:
-            self.unfinished = Unfinished.of(self.policy, self.rng, self._n_updates)
+        last = (self.last_head_steps, self.last_end_to_end_steps)
+        if self._tried is None and not (any(last) and student.visible(self.batches)):
+            return
+        self.unfinished = Unfinished.of(self.policy, self.rng, self._n_updates)
+        if self._tried is not None:
+            self._tried.restore(self.policy)
+        else:
             finish = partial(student.finish, on_policy=self._on_policy(self.iteration - 1))
             self._study(finish, last, scope["progress"])
-            self.unfinished.finished = digest(self.policy)
+        self.unfinished.finished = digest(self.policy)
 
     @property
     def task(self) -> Task:
@@ -519,6 +523,7 @@ class GPS(ResumableAlgorithm):
             observed = teachers.observe(batch.samples, self.rng, self.linearised, linearised, costs)
         if on_policy and self.sampling == "global":
             linearised = self._back_to_the_champion(student, observed, linearised)
+            self._tried = Snapshot.of(self.policy)
         loss = float("nan")
         steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
         # Where there is a model to practise in, the teachers of the few real trials are not

@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNorm
 from toy_envs import HORIZON, QUICK, SMALL_POLICY, ImagePointMass, PointMass, cost
 
 from sb3_gps import GPS
+from sb3_gps.snapshots import digest
 from sb3_gps.supervised import student_actions
 
 M = 4
@@ -731,3 +732,28 @@ def test_a_student_that_broke_goes_back_to_its_best():
     assert gps.champion is best and gps.teachers.stride == 0.5
     assert (gps.teachers.multiplier == 0.5).all()
     assert gps.history[-1]["gps/rolled_back"] == M
+
+
+class Acting(BaseCallback):
+    """Digests of the policies that acted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self.seen.append(digest(self.model.policy))
+
+
+@pytest.mark.parametrize("iterations", [3, 4])
+def test_what_is_left_acted_in_the_last_trials_where_starts_are_new(iterations):
+    gps, acted = model(sampling="global"), Acting()
+    gps.learn(iterations * STEPS, acted)
+    assert digest(gps.policy) == acted.seen[-1] != acted.seen[-2]
+    # The run goes on from what was learned from these trials.
+    gps.learn(STEPS, acted, reset_num_timesteps=False)
+    assert acted.seen[-1] not in acted.seen[:-1]
+    assert digest(gps.policy) == acted.seen[-1]

@@ -203,6 +203,8 @@ def test_a_run_practises_where_its_model_foresees():
     assert gps.num_timesteps == 4 * 4 * HORIZON  # those of the real trials
     assert gps.seconds["imagination"] > 0
     # What the real trials teach is to stay as practice left the student.
+    assert gps.unfinished is not None
+    gps.unfinished.restore(gps.policy)
     (batch,) = gps.batches[-1:]
     assert batch.targets is not None
     actions = student_actions(gps.policy, batch.samples.X.astype(np.float32).reshape(-1, 4))
