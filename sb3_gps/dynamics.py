@@ -27,6 +27,8 @@ from sb3_gps.core.mixture import GaussianMixture, fit_mixture, mixture_prior, nu
 from sb3_gps.core.types import LinearDynamics, LinearisedTrajectories, Trajectories
 from sb3_gps.regression import SmoothRegression
 
+HUBER = 0.1  # deviations of the changes: what is beyond is likely to be a contact
+
 
 class DynamicsModel(Protocol):
     """What is learned once an iteration, and the local dynamics that follow from it."""
@@ -89,6 +91,7 @@ class ChangeModel:
     regression: SmoothRegression
     z: np.ndarray  # (n, dZ)
     change: np.ndarray  # (n, dX)
+    first: np.ndarray  # (trials, dX) states that trials began in
 
     @property
     def dX(self) -> int:
@@ -134,13 +137,15 @@ class Network:
         valid = newest.running[..., :-1]
         z = newest.Z[..., :-1, :][valid]
         change = np.diff(newest.X, axis=2)[valid]
+        first = newest.X[:, :, 0].reshape(-1, newest.X.shape[-1])
         if last is None:
-            regression = SmoothRegression(z.shape[1], change.shape[1], rng)
+            regression = SmoothRegression(z.shape[1], change.shape[1], rng, HUBER)
         else:
             z, change = np.concatenate([last.z, z]), np.concatenate([last.change, change])
+            first = np.concatenate([last.first, first])
             regression = copy.deepcopy(last.regression)
         regression.fit(z, change, rng)
-        return ChangeModel(regression, z, change)
+        return ChangeModel(regression, z, change, first)
 
     def local(self, recent: Sequence[Trajectories], learned: ChangeModel) -> LinearDynamics:
         """Of one trial a condition, the model's own derivatives there; of more, between.

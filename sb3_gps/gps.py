@@ -141,6 +141,8 @@ class GPS(ResumableAlgorithm):
         The model is used where it foresaw the newest trials for half of ``imagined_horizon``
     :param imagined_conditions: trials in such a round
     :param imagined_horizon: their steps
+    :param imagined_tries: of each of them, with noise in all but the first: another way that is
+        much cheaper is the one that is improved; 1: none
     :param nu: weight of BADMM's KL between teacher and student, 0.01 as in the paper
     :param dual_rate: of BADMM's multipliers, 0.1 as in the paper
     :param adapt_nu: adapt nu in each step of time by its share of the KL, as in the paper
@@ -206,6 +208,7 @@ class GPS(ResumableAlgorithm):
         imagined_rounds: int = 0,
         imagined_conditions: int = 100,
         imagined_horizon: int = 50,
+        imagined_tries: int = 32,
         nu: float = 0.01,
         dual_rate: float = 0.1,
         adapt_nu: bool = False,
@@ -246,6 +249,7 @@ class GPS(ResumableAlgorithm):
         self.imagined_rounds = imagined_rounds
         self.imagined_conditions = imagined_conditions
         self.imagined_horizon = imagined_horizon
+        self.imagined_tries = imagined_tries
         self.nu, self.dual_rate = nu, dual_rate
         self.adapt_nu, self.kl_penalty = adapt_nu, kl_penalty
         self.student_batches, self.trust_radius = student_batches, trust_radius
@@ -540,7 +544,7 @@ class GPS(ResumableAlgorithm):
                 loss, linearised = self._study(student.approach, steps, scope["progress"])
         imagined_cost = float("nan")
         if imagined_steps:
-            imagined_cost = self._practise(task, student, batch.samples, imagined_steps, scope)
+            imagined_cost = self._practise(task, student, imagined_steps, scope)
         if not followed:
             self.batches = [student.held(b) for b in self.batches]
         # Only the global step rule looks back at it.
@@ -569,9 +573,7 @@ class GPS(ResumableAlgorithm):
         options = pick(ImaginationOptions, vars(self))
         return options.horizon(task.horizon, trusted_steps(self.teachers.learned, samples))
 
-    def _practise(
-        self, task: Task, student: Student, seen: Trajectories, horizon: int, scope: dict[str, Any]
-    ) -> float:
+    def _practise(self, task: Task, student: Student, horizon: int, scope: dict[str, Any]) -> float:
         """Rounds in the learned model; what the last one cost."""
         assert self.teachers is not None
         rounds = self.imagined_rounds
@@ -585,7 +587,6 @@ class GPS(ResumableAlgorithm):
             return practise(
                 student,
                 self.teachers,
-                seen,
                 (task.action_low, task.action_high),
                 horizon,
                 pick(ImaginationOptions, vars(self)),

@@ -20,9 +20,19 @@ from sb3_gps.core.initial import random_controller
 from sb3_gps.core.mirror_descent import MirrorDescent
 from sb3_gps.core.types import Trajectories
 from sb3_gps.dynamics import ChangeModel
-from sb3_gps.imagination import FAR, ImaginationOptions, imagine, practise, trusted_steps
+from sb3_gps.imagination import (
+    BEYOND,
+    FAR,
+    ImaginationOptions,
+    cheapest,
+    exploration,
+    imagine,
+    practise,
+    trusted_steps,
+    within_reach,
+)
 from sb3_gps.policies import MlpPolicy
-from sb3_gps.student import Student, StudentOptions, read_state
+from sb3_gps.student import Batch, Student, StudentOptions, read_state
 from sb3_gps.supervised import action_jacobian, student_actions
 from sb3_gps.teachers import TeacherOptions, Teachers
 
@@ -46,7 +56,7 @@ def linear(A: np.ndarray, B: np.ndarray, spread: float = 1.0) -> ChangeModel:
         mean=th.zeros(DX + DU, dtype=th.float64),
         std=th.full((DX + DU,), spread, dtype=th.float64),
     )
-    return ChangeModel(regression, np.zeros((0, DX + DU)), np.zeros((0, DX)))
+    return ChangeModel(regression, np.zeros((0, DX + DU)), np.zeros((0, DX)), np.zeros((0, DX)))
 
 
 def trials(rng: np.random.Generator, M: int = 6) -> Trajectories:
@@ -122,6 +132,44 @@ def test_imagined_trials_end_far_from_all_that_was_seen(rng):
     assert np.abs(seen.X).max() <= FAR
 
 
+def test_noise_is_added_to_actions_within_their_bounds(rng):
+    starts, noise = rng.normal(size=(5, DX)), rng.normal(size=(5, T, DU))
+    still = lambda x: np.zeros((len(x), DU))  # noqa: E731
+    seen = imagine(linear(A, B), still, never, starts, T, (LOW, HIGH), noise)
+    np.testing.assert_array_equal(seen.U[:, 0], np.clip(noise, LOW, HIGH))
+
+
+def test_the_first_of_the_tries_has_no_noise_and_others_as_much_as_actions_range(rng):
+    noise = exploration(400, 5, T, (LOW, HIGH), rng).reshape(400, 5, T, DU)
+    np.testing.assert_array_equal(noise[:, 0], 0.0)
+    # The deviation is uniform up to half the range: its square is a third of that in the mean.
+    deviation = noise[:, 1:].std(axis=(0, 1, 2))
+    np.testing.assert_allclose(deviation, 0.5 * (HIGH - LOW) / np.sqrt(3.0), rtol=0.05)
+    a, b = noise[:, 1:, 10], noise[:, 1:, 11]
+    assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.9  # smooth
+
+
+def test_another_way_is_taken_where_it_spares_much(rng):
+    """Of three conditions: one that is much cheaper, one a little, and none."""
+    X, U = np.zeros((6, 1, T, DX)), rng.normal(size=(6, 1, T, DU))
+    X[:, 0, :, 0] = np.sqrt([10.0, 6.0, 10.0, 9.0, 10.0, 20.0])[:, None]
+    price = DifferentiableCost(lambda x, u, t: x[:, 0].square() - 5.0)  # costs may be negative
+    best, costs = cheapest(Trajectories(X, U), price, tries=2)
+    np.testing.assert_array_equal(best, [1, 2, 4])
+    np.testing.assert_allclose(costs, T * np.array([1.0, 5.0, 5.0]))
+
+
+def test_what_a_student_is_to_want_is_beyond_the_bounds_but_not_far(rng):
+    seen = trials(rng)
+    mean = 10.0 * rng.normal(size=seen.U.shape)
+    batch = within_reach(Batch(seen, None, (mean, np.ones((6, 1, T, DU, DU)))), (LOW, HIGH))
+    assert batch.targets is not None
+    middle, half = 0.5 * (LOW + HIGH), 0.5 * (HIGH - LOW)
+    inside = np.abs(mean - middle) < half
+    np.testing.assert_array_equal(batch.targets[0][inside], mean[inside])
+    assert np.abs((batch.targets[0] - middle) / half).max() == pytest.approx(1.0 + BEYOND)
+
+
 def test_the_derivative_of_a_student_is_that_of_finite_differences(rng):
     policy = GPS("MlpPolicy", "Toy/PointMass-v0", seed=0).policy
     x = rng.normal(size=(7, 4))
@@ -144,7 +192,7 @@ def cost(x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
 
 def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(rng):
     """Riccati's, from starts that it has not been in."""
-    model = replace(linear(A, B), z=rng.normal(size=(200, DX + DU)))
+    model = replace(linear(A, B), z=rng.normal(size=(200, DX + DU)), first=rng.normal(size=(6, DX)))
     box = lambda n: spaces.Box(-10.0, 10.0, (n,), np.float32)  # noqa: E731
     th.manual_seed(0)
     policy = MlpPolicy(box(DX), box(DU), lambda _: 1e-3)
@@ -173,7 +221,6 @@ def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(
     predicted = practise(
         student,
         teachers,
-        trials(rng),
         bounds,
         T,
         ImaginationOptions(imagined_rounds=8, imagined_conditions=40),
