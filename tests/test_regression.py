@@ -52,6 +52,20 @@ def test_inputs_and_outputs_that_never_change(rng):
     assert np.isfinite(model.jacobian(z)).all()
 
 
+def test_a_robust_one_learns_what_is_between_the_shocks(rng):
+    """Motion of an arm, but that one step in twenty meets something, and is thrown about."""
+    z = rng.normal(size=(1500, 3))
+    smooth = lambda z: np.stack([np.sin(z[:, 0]) * z[:, 2], z[:, 1] - z[:, 2]], axis=1)  # noqa: E731
+    shocks = 20.0 * rng.normal(size=(1500, 2)) * (rng.random((1500, 1)) < 0.05)
+    new, error = rng.normal(size=(300, 3)), {}
+    for huber in (None, 0.1):
+        model = SmoothRegression(3, 2, np.random.default_rng(1), huber)
+        model.fit(z, smooth(z) + shocks, np.random.default_rng(1))
+        error[huber] = np.median(np.abs(model.predict(new) - smooth(new)), axis=0)
+    assert (error[0.1] < 0.1).all()
+    assert (error[0.1] < 0.3 * error[None]).all()
+
+
 def test_a_pickle_predicts_and_goes_on_alike(smooth, rng):
     z = rng.normal(size=(30, 3))
     again = pickle.loads(pickle.dumps(smooth))
@@ -171,6 +185,7 @@ def test_a_network_is_the_better_prior_where_states_are_far_apart(rng):
     network, learned = Network(strength=10.0, ridge=1e-6, min_variance=1e-8), None
     for i in range(len(history)):
         learned = network.learn(history[: i + 1], learned, rng)
+    np.testing.assert_array_equal(learned.first, np.concatenate([h.X[:, 0, 0] for h in history]))
     pooled = Pooled(window=6, strength=10.0, ridge=1e-6, min_variance=1e-8)
     # The slope of x' in the angle, which depends on where the pendulum is.
     X = history[-1].X[:, 0, :-1]
