@@ -141,8 +141,6 @@ class GPS(ResumableAlgorithm):
         The model is used where it foresaw the newest trials for half of ``imagined_horizon``
     :param imagined_conditions: trials in such a round
     :param imagined_horizon: their steps
-    :param imagined_tries: of each of them, with noise in all but the first: another way that is
-        much cheaper is the one that is improved; 1: none
     :param nu: weight of BADMM's KL between teacher and student, 0.01 as in the paper
     :param dual_rate: of BADMM's multipliers, 0.1 as in the paper
     :param adapt_nu: adapt nu in each step of time by its share of the KL, as in the paper
@@ -208,7 +206,6 @@ class GPS(ResumableAlgorithm):
         imagined_rounds: int = 0,
         imagined_conditions: int = 100,
         imagined_horizon: int = 50,
-        imagined_tries: int = 32,
         nu: float = 0.01,
         dual_rate: float = 0.1,
         adapt_nu: bool = False,
@@ -249,7 +246,6 @@ class GPS(ResumableAlgorithm):
         self.imagined_rounds = imagined_rounds
         self.imagined_conditions = imagined_conditions
         self.imagined_horizon = imagined_horizon
-        self.imagined_tries = imagined_tries
         self.nu, self.dual_rate = nu, dual_rate
         self.adapt_nu, self.kl_penalty = adapt_nu, kl_penalty
         self.student_batches, self.trust_radius = student_batches, trust_radius

@@ -1,17 +1,14 @@
 """Practice in the learned model: trials that cost no step of the environment.
 
     repeat  let the student act in the model, from many starts            imagine
-            with noise as well, for another way where that is cheaper     cheapest
             a step of a teacher about each of these trials                Teachers.step
             let the student follow                                        Student.follow
 
 The network of ``prior="network"`` knows more than the derivatives at the last trials, which are all
 that a teacher needs: a student that sees the state can be improved in it about trials that nobody
 made. Half of them begin where episodes did, half in states of any trial so far, and they are short,
-because errors of a model add up. A teacher improves the way that it is shown: whether a pendulum is
-swung up to the left or to the right is not up to it. So each trial is tried with noise as well.
-Source: Sutton 1991 (Dyna); Janner et al. 2019, sec. 4 (short trials from states that were seen);
-Nagabandi et al. 2018, sec. IV (random shooting); the step itself is that of the real trials.
+because errors of a model add up. Source: Sutton 1991 (Dyna); Janner et al. 2019, sec. 4 (short
+trials from states that were seen); the step itself is that of the real trials.
 
 A model is trusted as far as it foresaw the newest trials before it learned from them
 (``trusted_steps``), and not used where that is not far.
@@ -25,8 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_gps.core.costs import CostModel, trajectory_costs
-from sb3_gps.core.exploration import smooth_noise
+from sb3_gps.core.costs import trajectory_costs
 from sb3_gps.core.types import Trajectories
 from sb3_gps.dynamics import ChangeModel, along
 from sb3_gps.student import Batch, Student, read_state
@@ -37,8 +33,6 @@ FAR = 6.0  # deviations of the states that were seen; what is farther is no stat
 FORESEEN = 0.5  # the same, of an error
 STARTS = 10  # states of a trial that a model is tried from, spread over its time
 BATCHES = 5  # rounds that the student learns from; of two, it changes its mind too often
-SMOOTHING = 4.0  # steps, of the noise that other ways are looked for with
-SPARED = 0.3  # share of its cost that another way has to spare: small ones are the teachers' work
 BEYOND = 0.5  # half ranges of the action beyond its bounds that a student is to want at most
 
 Act = Callable[[np.ndarray], np.ndarray]  # actions (n, dU) in states (n, dX)
@@ -51,13 +45,11 @@ class ImaginationOptions:
     :param imagined_rounds: of imagined trials and learning from them, in each iteration
     :param imagined_conditions: trials in a round
     :param imagined_horizon: steps of a trial
-    :param imagined_tries: of each trial, with noise in all but the first
     """
 
     imagined_rounds: int = 0
     imagined_conditions: int = 100
     imagined_horizon: int = 50
-    imagined_tries: int = 32
 
     def horizon(self, episode: int, trusted: int) -> int:
         """Steps of a trial in a model that is trusted so far; 0: it is not worth it.
@@ -105,24 +97,21 @@ def imagine(
     starts: np.ndarray,
     steps: int,
     bounds: tuple[np.ndarray, np.ndarray],
-    noise: np.ndarray | float = 0.0,
 ) -> Trajectories:
-    """Trials in the model; they end where an episode would, or far from all states.
+    """Trials in the model, without noise; they end where an episode would, or far from all states.
 
     :param starts: first states, (M, dX)
     :param bounds: lowest and highest action, (dU,) each
-    :param noise: of the actions, (M, T, dU) or 0
     :return: (M, 1, T, ...)
     """
     M, dX = starts.shape
     X, U = np.empty((M, steps, dX)), np.zeros((M, steps, len(bounds[0])))
-    noise = np.broadcast_to(noise, U.shape)
     length = np.full(M, steps)
     running = np.ones(M, dtype=bool)
     x = starts
     for t in range(steps):
         X[:, t] = x
-        U[running, t] = np.clip(act(x[running]) + noise[running, t], *bounds)
+        U[running, t] = np.clip(act(x[running]), *bounds)
         if t + 1 == steps:
             break
         after = model.step(x, U[:, t])
@@ -134,33 +123,6 @@ def imagine(
             break
         x = np.where(running[:, None], after, x)
     return Trajectories(X[:, None], U[:, None], length[:, None])
-
-
-def exploration(
-    M: int, tries: int, steps: int, bounds: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
-) -> np.ndarray:
-    """Noise of M x tries trials, (M * tries, steps, dU): none in the first try of each.
-
-    Its deviation is drawn for every other, up to half of the range of the action.
-    """
-    low, high = bounds
-    noise = smooth_noise((M, tries, steps, len(low)), SMOOTHING, rng)
-    size = rng.random((M, tries, 1, 1))
-    size[:, 0] = 0.0
-    return (size * 0.5 * (high - low) * noise).reshape(M * tries, steps, -1)
-
-
-def cheapest(trials: Trajectories, cost: CostModel, tries: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first of the tries of each condition, or the cheapest where it spares much of its cost.
-
-    :param trials: (M * tries, 1, T, ...)
-    :return: which they are, (M,) int, and what they cost, (M,)
-    """
-    costs = trajectory_costs(cost, trials).reshape(-1, tries)
-    first, least = costs[:, 0], costs.min(axis=1)
-    chosen = np.where(first - least > SPARED * np.abs(first), costs.argmin(axis=1), 0)
-    at = np.arange(len(costs))
-    return at * tries + chosen, costs[at, chosen]
 
 
 def practise(
@@ -200,21 +162,15 @@ def practise(
                 visited[rng.integers(len(visited), size=M - M // 2)],
             ]
         )
-        tries = options.imagined_tries
-        noise = exploration(M, tries, horizon, bounds, rng)
-        starts = np.repeat(starts, tries, axis=0)
-        tried = imagine(model, act, teachers.cost.ended, starts, horizon, bounds, noise)
-        best, cost = cheapest(tried, teachers.cost, tries)
-        costs.append(cost)
-        trials = tried[best]
+        trials = imagine(model, act, teachers.cost.ended, starts, horizon, bounds)
         batch = Batch(trials, None)
-        acted = student.differentiated(batch)
+        costs.append(trajectory_costs(teachers.cost, trials)[:, 0])
         fit = fit_about(
             trials,
-            replace(acted, k=acted.k + noise[best]),
+            student.differentiated(batch),
             along(trials, model.jacobian(trials.Z), teachers.options.min_dynamics_variance),
             teachers.cost,
-            cost,
+            costs[-1],
         )
         imagined = Teachers.about(fit, teachers.cost, teachers.rule, teachers.options)
         imagined.step(fit.controller)

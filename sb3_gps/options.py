@@ -29,7 +29,6 @@ WHOLE = {
     "imagined_rounds": 0,
     "imagined_conditions": 2,
     "imagined_horizon": 2,
-    "imagined_tries": 1,
     "horizon": 2,
     "teacher_iterations": 0,
 }
