@@ -24,8 +24,6 @@ from sb3_gps.imagination import (
     BEYOND,
     FAR,
     ImaginationOptions,
-    cheapest,
-    exploration,
     imagine,
     practise,
     trusted_steps,
@@ -132,33 +130,6 @@ def test_imagined_trials_end_far_from_all_that_was_seen(rng):
     assert np.abs(seen.X).max() <= FAR
 
 
-def test_noise_is_added_to_actions_within_their_bounds(rng):
-    starts, noise = rng.normal(size=(5, DX)), rng.normal(size=(5, T, DU))
-    still = lambda x: np.zeros((len(x), DU))  # noqa: E731
-    seen = imagine(linear(A, B), still, never, starts, T, (LOW, HIGH), noise)
-    np.testing.assert_array_equal(seen.U[:, 0], np.clip(noise, LOW, HIGH))
-
-
-def test_the_first_of_the_tries_has_no_noise_and_others_as_much_as_actions_range(rng):
-    noise = exploration(400, 5, T, (LOW, HIGH), rng).reshape(400, 5, T, DU)
-    np.testing.assert_array_equal(noise[:, 0], 0.0)
-    # The deviation is uniform up to half the range: its square is a third of that in the mean.
-    deviation = noise[:, 1:].std(axis=(0, 1, 2))
-    np.testing.assert_allclose(deviation, 0.5 * (HIGH - LOW) / np.sqrt(3.0), rtol=0.05)
-    a, b = noise[:, 1:, 10], noise[:, 1:, 11]
-    assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.9  # smooth
-
-
-def test_another_way_is_taken_where_it_spares_much(rng):
-    """Of three conditions: one that is much cheaper, one a little, and none."""
-    X, U = np.zeros((6, 1, T, DX)), rng.normal(size=(6, 1, T, DU))
-    X[:, 0, :, 0] = np.sqrt([10.0, 6.0, 10.0, 9.0, 10.0, 20.0])[:, None]
-    price = DifferentiableCost(lambda x, u, t: x[:, 0].square() - 5.0)  # costs may be negative
-    best, costs = cheapest(Trajectories(X, U), price, tries=2)
-    np.testing.assert_array_equal(best, [1, 2, 4])
-    np.testing.assert_allclose(costs, T * np.array([1.0, 5.0, 5.0]))
-
-
 def test_what_a_student_is_to_want_is_beyond_the_bounds_but_not_far(rng):
     seen = trials(rng)
     mean = 10.0 * rng.normal(size=seen.U.shape)
@@ -230,7 +201,8 @@ def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(
         learning_rate=3e-3,
     )
     assert len(rounds) == 8
-    assert optimal < worth(learned) < 1.05 * optimal < 0.5 * before
+    # Riccati's is the best for ever; in T steps a little less can be had.
+    assert 0.99 * optimal < worth(learned) < 1.05 * optimal < 0.5 * before
     assert 0.3 * optimal < predicted < 3.0 * optimal  # other starts
 
 
