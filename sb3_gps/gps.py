@@ -269,7 +269,7 @@ class GPS(ResumableAlgorithm):
         self.batches: list[Batch] = []
         self.linearised: LinearGaussianController | None = None
         self.learned_cost: LearnedCost | None = None  # where the task has none
-        self.unfinished: Unfinished | None = None  # the policy before the last fit
+        self.unfinished: Unfinished | None = None  # the policy before the end
         self.champion: Champion | None = None  # the best so far, where starts are always new
         self._tried: Snapshot | None = None  # the newest, not broken, that acted from new starts
         self.state_policy: GPSPolicy | None = None
