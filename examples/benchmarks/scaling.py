@@ -60,8 +60,8 @@ def main() -> None:
             result[name][str(value)] = measured
             cells = "  ".join(f"{key} {number:.2f}" for key, number in measured.items())
             print(f"{name} = {value:3}: {cells}", flush=True)
-    record = {"usual": USUAL, "an_iteration": result, "machine": machine()}
-    write_json(Path("examples/results/timing/scaling.json"), record)
+            record = {"usual": USUAL, "an_iteration": result, "machine": machine()}
+            write_json(Path("examples/results/timing/scaling.json"), record)
 
 
 if __name__ == "__main__":
