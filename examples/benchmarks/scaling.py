@@ -21,7 +21,7 @@ from sb3_gps.files import write_json
 
 ITERATIONS = 2
 USUAL = dict(conditions=16, image_size=64, T=100)
-SERIES = dict(conditions=(4, 9, 16, 36, 64), image_size=(64, 128, 240), T=(25, 50, 100, 200))
+SERIES = dict(conditions=(4, 9, 16, 36, 64), image_size=(64, 128), T=(25, 50, 100, 200))
 
 
 def run(conditions: int, image_size: int, T: int) -> dict[str, float]:
