@@ -6,8 +6,8 @@ two halves of a run would not equal the whole.
 
 Where every iteration begins from new starts, conditions cannot be compared with what they were, and
 so not rolled back; but the student can. What such a run leaves is the student that acted in its
-last trials: the next one has never been tried (of nine runs of InvertedPendulum, two ended with one
-that fell). Where the run goes on, it is there again.
+last trials: the next one has never been tried (of nine runs of InvertedPendulum, three ended with
+one that fell). Where the run goes on, it is there again.
 """
 
 from __future__ import annotations
