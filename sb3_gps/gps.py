@@ -91,7 +91,7 @@ class GPS(ResumableAlgorithm):
     :param sampling: who acts in the trials: "teacher", or "student" with its own noise once it is
         trained (on-policy, Montgomery & Levine 2016), or "global": the student, from new random
         starts in every iteration (Chebotar et al. 2017), with samples that do not grow with the
-        number of starts that are learned from
+        number of starts that are learned from; it is then left as it acted last, with no last fit
     :param step_rule: which actual cost adapts the KL step: the samples' ("classic") or the
         student's under the fitted models ("global", Montgomery & Levine 2016)
     :param iterations: of sampling and improving, in a ``learn()`` without ``total_timesteps``
@@ -271,7 +271,6 @@ class GPS(ResumableAlgorithm):
         self.learned_cost: LearnedCost | None = None  # where the task has none
         self.unfinished: Unfinished | None = None  # the policy before the end
         self.champion: Champion | None = None  # the best so far, where starts are always new
-        self._tried: Snapshot | None = None  # the newest, not broken, that acted from new starts
         self.state_policy: GPSPolicy | None = None
         self.blind_iterations = 0
         self.student_rate = 0.0  # learning rate of the iteration at hand
@@ -326,7 +325,7 @@ class GPS(ResumableAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         # The environment has the task; what is of the last iteration alone is for callbacks.
-        return [*super()._excluded_save_params(), "_task", "_tried", "latest"]
+        return [*super()._excluded_save_params(), "_task", "latest"]
 
     def dump_logs(self) -> None:
         """Write what was recorded, with SB3's own rollout and time keys."""
@@ -402,7 +401,7 @@ class GPS(ResumableAlgorithm):
             self._pretrain(task, scope["progress"])
         for done in count(1):
             before = self.num_timesteps
-            self._iterate(task, scope)
+            tried = self._iterate(task, scope)
             if log_interval and self.iteration % log_interval == 0:
                 self.dump_logs()
             half = (self.num_timesteps - before) / 2
@@ -411,11 +410,11 @@ class GPS(ResumableAlgorithm):
                 break
         student = self._student(task, blind=False)
         last = (self.last_head_steps, self.last_end_to_end_steps)
-        if self._tried is None and not (any(last) and student.visible(self.batches)):
+        if tried is None and not (any(last) and student.visible(self.batches)):
             return
         self.unfinished = Unfinished.of(self.policy, self.rng, self._n_updates)
-        if self._tried is not None:
-            self._tried.restore(self.policy)
+        if tried is not None:
+            tried.restore(self.policy)
         else:
             finish = partial(student.finish, on_policy=self._on_policy(self.iteration - 1))
             self._study(finish, last, scope["progress"])
@@ -489,8 +488,12 @@ class GPS(ResumableAlgorithm):
         self.logger.record("gps/pose_error_cm", result.error_cm)
         self.logger.record("gps/pose_images", self.pose_images_used)
 
-    def _iterate(self, task: Task, scope: dict[str, Any]) -> None:
-        """Sample, fit the models, and let student and teachers approach each other."""
+    def _iterate(self, task: Task, scope: dict[str, Any]) -> Snapshot | None:
+        """Sample, fit the models, and let student and teachers approach each other.
+
+        :return: the policy that was tried, or the best so far where that was broken; None: teachers
+            acted, or starts were not new
+        """
         assert self.teachers is not None
         teachers = self.teachers
         # From here, so that a schedule that falls to zero leaves the last iteration something.
@@ -517,13 +520,13 @@ class GPS(ResumableAlgorithm):
                 reward_error = self.learned_cost.fit(batch.samples, rewards, self.rng)
             costs = self.learned_cost.costs(rewards)
 
+        tried = None
         linearised = student.linearized(self.batches)[0] if on_policy else None
         imagined_steps = self._trusted(task, batch.samples)  # before the model learns from them
         with timed(self.seconds, "teachers"), located(self.iteration + 1):
             observed = teachers.observe(batch.samples, self.rng, self.linearised, linearised, costs)
         if on_policy and self.sampling == "global":
-            linearised = self._back_to_the_champion(student, observed, linearised)
-            self._tried = Snapshot.of(self.policy)
+            linearised, tried = self._back_to_the_champion(student, observed, linearised)
         loss = float("nan")
         steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
         # Where there is a model to practise in, the teachers of the few real trials are not
@@ -560,6 +563,7 @@ class GPS(ResumableAlgorithm):
         self.latest = Latest(observed, step)
         self.history.append({**row, "gps/costs": observed.sampled_cost.tolist()})
         record_iteration(self.logger, row, observed.sampled_cost)
+        return tried
 
     def _trusted(self, task: Task, samples: Trajectories) -> int:
         """Steps of imagined trials, as the last model foresaw these; 0: there are to be none."""
@@ -594,19 +598,22 @@ class GPS(ResumableAlgorithm):
 
     def _back_to_the_champion(
         self, student: Student, observed: Observed, acted: LinearGaussianController | None
-    ) -> LinearGaussianController | None:
-        """The student that is improved next, linearised: who acted, unless it was broken."""
+    ) -> tuple[LinearGaussianController | None, Snapshot]:
+        """The student that is improved next, linearised and itself: who acted, unless broken."""
         assert self.teachers is not None
         cost = float(observed.sampled_cost.mean())
-        if self.champion is None or cost < self.champion.cost:
-            self.champion = Champion(Snapshot.of(self.policy), cost)
-            self.teachers.change_stride(1.5)
-        elif broke(cost, self.champion.cost, self.rollback, self.rollback_slack):
+        if self.champion is not None and broke(
+            cost, self.champion.cost, self.rollback, self.rollback_slack
+        ):
             self.champion.policy.restore(self.policy)
             self.teachers.change_stride(0.5)
             observed.rolled_back[:] = True
-            return student.linearized(self.batches)[0]
-        return acted
+            return student.linearized(self.batches)[0], self.champion.policy
+        tried = Snapshot.of(self.policy)
+        if self.champion is None or cost < self.champion.cost:
+            self.champion = Champion(tried, cost)
+            self.teachers.change_stride(1.5)
+        return acted, tried
 
     @property
     def policy_fitted(self) -> bool:

@@ -29,7 +29,7 @@ HIDDEN = 64
 STEPS, BATCH, RATE, DECAY = 800, 256, 3e-3, 1e-4
 POINTS = 40  # observations that a logistic regression counts as
 RIDGE = 1e-3  # of the quadratic's coefficients, relative to the number of points
-ROUNDS = 3  # of a robust quadratic, each weighted by the errors of the last
+REWEIGHTED = 2  # times that a robust quadratic is solved again, weighted by its last errors
 
 
 class Quadratic(nn.Module):
@@ -157,14 +157,17 @@ class SmoothRegression(Quadratic):
         features = th.cat([ones, self.features(standard)], dim=1)
         ridge = RIDGE * th.eye(features.shape[1], dtype=th.float64)
         ridge[0, 0] = 0.0
-        weight = ones
-        for _ in range(1 if self.huber is None else ROUNDS):
+
+        def solved(weight: th.Tensor) -> th.Tensor:
             weighted = (weight * features).T
-            solved = th.linalg.solve(weighted @ features + weight.sum() * ridge, weighted @ target)
-            if self.huber is not None:
-                error = (features @ solved - target).square().mean(dim=1, keepdim=True).sqrt()
-                weight = self.huber / error.clamp_min(self.huber)
-        return solved
+            return th.linalg.solve(weighted @ features + weight.sum() * ridge, weighted @ target)
+
+        coefficients = solved(ones)
+        if self.huber is not None:
+            for _ in range(REWEIGHTED):
+                error = (features @ coefficients - target).square().mean(dim=1, keepdim=True).sqrt()
+                coefficients = solved(self.huber / error.clamp_min(self.huber))
+        return coefficients
 
 
 class LogisticRegression(Quadratic):

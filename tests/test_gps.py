@@ -720,11 +720,12 @@ def test_a_student_that_broke_goes_back_to_its_best():
 
     def spy(student, observed, linearised):
         acted.append({name: v.clone() for name, v in gps.policy.state_dict().items()})
-        chosen = original(student, observed, linearised)
+        chosen, tried = original(student, observed, linearised)
         restored = gps.policy.state_dict()
         assert all(th.equal(restored[name], best.policy.weights[name]) for name in restored)
         assert observed.rolled_back.all() and chosen is not linearised
-        return chosen
+        assert tried is best.policy
+        return chosen, tried
 
     gps._back_to_the_champion = spy
     gps.learn(total_timesteps=STEPS, reset_num_timesteps=False)

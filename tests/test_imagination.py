@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from scipy.linalg import solve_discrete_are
 from stable_baselines3.common.env_util import make_vec_env
 from toy_envs import HORIZON, QUICK
 
@@ -169,8 +168,10 @@ def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(
     policy = MlpPolicy(box(DX), box(DU), lambda _: 1e-3)
     student = Student(policy, read_state, StudentOptions(trust_radius=100.0))
     bounds = np.full(DU, -10.0), np.full(DU, 10.0)
-    P = solve_discrete_are(A, B, np.eye(DX), 0.1 * np.eye(DU))
-    riccati = np.linalg.solve(0.1 * np.eye(DU) + B.T @ P @ B, B.T @ P @ A)
+    P = np.eye(DX)  # of the last step; no action pays there any more
+    for _ in range(T - 1):
+        riccati = np.linalg.solve(0.1 * np.eye(DU) + B.T @ P @ B, B.T @ P @ A)
+        P = np.eye(DX) + A.T @ P @ (A - B @ riccati)
     starts = rng.normal(size=(50, DX))
 
     def worth(act) -> float:
@@ -187,7 +188,8 @@ def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(
         TeacherOptions(min_eta=0.002, min_action_std=0.05),
     )
     teachers.learned = model
-    optimal, before = worth(lambda x: -x @ riccati.T), worth(learned)
+    optimal = float(np.einsum("mx,xy,my->m", starts, P, starts).mean())
+    before = worth(learned)
     rounds: list[int] = []
     predicted = practise(
         student,
@@ -201,8 +203,7 @@ def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(
         learning_rate=3e-3,
     )
     assert len(rounds) == 8
-    # Riccati's is the best for ever; in T steps a little less can be had.
-    assert 0.99 * optimal < worth(learned) < 1.05 * optimal < 0.5 * before
+    assert optimal < worth(learned) < 1.05 * optimal < 0.5 * before
     assert 0.3 * optimal < predicted < 3.0 * optimal  # other starts
 
 

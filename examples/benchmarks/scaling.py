@@ -9,15 +9,16 @@ the memory.
 """
 
 import multiprocessing
-import resource
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 
 from sb3_gps import GPS
 from sb3_gps.experiment import machine
 from sb3_gps.files import write_json
+from sb3_gps.hardware import peak_memory
 
 ITERATIONS = 2
 USUAL = dict(conditions=16, image_size=64, T=100)
@@ -44,8 +45,7 @@ def run(conditions: int, image_size: int, T: int) -> dict[str, float]:
         seed=0,
     ).learn()
     phases = {name: seconds / ITERATIONS for name, seconds in model.seconds.items()}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of kB
-    return {**phases, "whole": sum(phases.values()), "GB": peak}
+    return {**phases, "whole": sum(phases.values()), "GB": (peak_memory() or np.nan) / 1000}
 
 
 def main() -> None:
