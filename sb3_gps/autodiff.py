@@ -35,10 +35,6 @@ class DifferentiableCost:
         with th.no_grad():
             return self._evaluate(*self._flat(X, U, t)).numpy().reshape(t.shape)
 
-    def ended(self, x: np.ndarray) -> np.ndarray:
-        """Never, (n,) bool of (n, dX): it knows of no ends."""
-        return np.zeros(len(x), dtype=bool)
-
     def expand(
         self, X: np.ndarray, U: np.ndarray, t: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -92,6 +92,7 @@ class ChangeModel:
     z: np.ndarray  # (n, dZ)
     change: np.ndarray  # (n, dX)
     first: np.ndarray  # (trials, dX) states that trials began in
+    early: bool = False  # whether one has ended before its time
 
     @property
     def dX(self) -> int:
@@ -138,14 +139,16 @@ class Network:
         z = newest.Z[..., :-1, :][valid]
         change = np.diff(newest.X, axis=2)[valid]
         first = newest.X[:, :, 0].reshape(-1, newest.X.shape[-1])
+        early = bool((newest.length < newest.X.shape[2]).any())
         if last is None:
             regression = SmoothRegression(z.shape[1], change.shape[1], rng, HUBER)
         else:
             z, change = np.concatenate([last.z, z]), np.concatenate([last.change, change])
             first = np.concatenate([last.first, first])
+            early |= last.early
             regression = copy.deepcopy(last.regression)
         regression.fit(z, change, rng)
-        return ChangeModel(regression, z, change, first)
+        return ChangeModel(regression, z, change, first, early)
 
     def local(self, recent: Sequence[Trajectories], learned: ChangeModel) -> LinearDynamics:
         """Of one trial a condition, the model's own derivatives there; of more, between.

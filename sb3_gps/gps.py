@@ -138,8 +138,11 @@ class GPS(ResumableAlgorithm):
     :param imagined_rounds: of practice in the learned model after each iteration, which costs no
         step of the environment: the student acts in it, teachers improve on that, the student
         follows. Needs ``sampling="global"``, ``prior="network"`` and a student that sees the state.
-        The model is used where it foresaw the newest trials for half of ``imagined_horizon``
+        The model is used where it foresaw the newest trials for half of ``imagined_horizon``, and
+        no episode has ended early
     :param imagined_conditions: trials in such a round
+    :param imagined_tries: of each of them; in all but the first the student is mistaken about its
+        state at first, which may lead another way that is cheaper; 1: one way alone
     :param imagined_horizon: their steps
     :param nu: weight of BADMM's KL between teacher and student, 0.01 as in the paper
     :param dual_rate: of BADMM's multipliers, 0.1 as in the paper
@@ -205,6 +208,7 @@ class GPS(ResumableAlgorithm):
         rollback_slack: float = 2.0,
         imagined_rounds: int = 0,
         imagined_conditions: int = 100,
+        imagined_tries: int = 16,
         imagined_horizon: int = 50,
         nu: float = 0.01,
         dual_rate: float = 0.1,
@@ -245,6 +249,7 @@ class GPS(ResumableAlgorithm):
         self.rollback, self.rollback_slack = rollback, rollback_slack
         self.imagined_rounds = imagined_rounds
         self.imagined_conditions = imagined_conditions
+        self.imagined_tries = imagined_tries
         self.imagined_horizon = imagined_horizon
         self.nu, self.dual_rate = nu, dual_rate
         self.adapt_nu, self.kl_penalty = adapt_nu, kl_penalty

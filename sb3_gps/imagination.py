@@ -1,6 +1,8 @@
 """Practice in the learned model: trials that cost no step of the environment.
 
     repeat  let the student act in the model, from many starts            imagine
+            the same mistaken about its state at first, in case that      cheapest
+                leads another way that is cheaper
             a step of a teacher about each of these trials                Teachers.step
             let the student follow                                        Student.follow
 
@@ -10,8 +12,15 @@ made. Half of them begin where episodes did, half in states of any trial so far,
 because errors of a model add up. Source: Sutton 1991 (Dyna); Janner et al. 2019, sec. 4 (short
 trials from states that were seen); the step itself is that of the real trials.
 
+A teacher improves the way that it is shown. Whether a pendulum swings up to the left or to the
+right, or which way an arm turns to what lies behind it, is not up to it: students ended in other
+ways from seed to seed, each the longer one for some of the starts. Actions with noise find few
+others, and worse ones. A student that takes its state for another, less and less from step to step,
+goes the way that it knows from there, and arrives where it should.
+
 A model is trusted as far as it foresaw the newest trials before it learned from them
-(``trusted_steps``), and not used where that is not far.
+(``trusted_steps``), and not used where that is not far, or where episodes have ended early: what
+keeps a pole up for some steps may leave it where it falls, which trials that are short never see.
 """
 
 from __future__ import annotations
@@ -33,10 +42,12 @@ FAR = 6.0  # deviations of the states that were seen; what is farther is no stat
 FORESEEN = 0.5  # the same, of an error
 STARTS = 10  # states of a trial that a model is tried from, spread over its time
 BATCHES = 5  # rounds that the student learns from; of two, it changes its mind too often
+MISTAKEN = 2.0  # what a state is taken for at most: beyond another state, as far again
+FADING = 0.95  # of a mistake, a step
+SPARED = 0.15  # share of its cost that another way has to spare: less is the teachers' work
 BEYOND = 0.5  # half ranges of the action beyond its bounds that a student is to want at most
 
 Act = Callable[[np.ndarray], np.ndarray]  # actions (n, dU) in states (n, dX)
-Ended = Callable[[np.ndarray], np.ndarray]  # (n,) bool of states (n, dX)
 
 
 @dataclass(frozen=True)
@@ -44,11 +55,13 @@ class ImaginationOptions:
     """
     :param imagined_rounds: of imagined trials and learning from them, in each iteration
     :param imagined_conditions: trials in a round
+    :param imagined_tries: of each trial; in all but the first, the student is mistaken at first
     :param imagined_horizon: steps of a trial
     """
 
     imagined_rounds: int = 0
     imagined_conditions: int = 100
+    imagined_tries: int = 16
     imagined_horizon: int = 50
 
     def horizon(self, episode: int, trusted: int) -> int:
@@ -66,25 +79,23 @@ def trusted_steps(model: ChangeModel, samples: Trajectories) -> int:
     Begun in some of their states and given their actions, the median of its errors stays below
     ``FORESEEN`` deviations of the states.
 
-    :return: as many as episodes last, where it foresees all of them
+    :return: as many as episodes last, where it foresees all of them; 0: one has ended early
     """
-    X, U, running = (a.reshape(-1, *a.shape[2:]) for a in (samples.X, samples.U, samples.running))
-    T = X.shape[1]
+    T = samples.X.shape[2]
+    if model.early or (samples.length < T).any():
+        return 0
+    X, U = (a.reshape(-1, *a.shape[2:]) for a in (samples.X, samples.U))
     t = np.arange(0, T, max(1, T // STARTS))
     x = X[:, t]
     for done in range(T):
         t, x = t[t + 1 < T], x[:, t + 1 < T]
         if not len(t):
             break
-        # The last state of an episode is not followed by another.
-        alive = running[:, t + 1]
-        if not alive.any():
-            return done
         x = model.step(x, U[:, t])
         t = t + 1
         # A trial that is lost is no farther than far: nothing is to overflow.
         off = np.clip(np.nan_to_num((x - X[:, t]) / model.spread, nan=FAR), -FAR, FAR)
-        if not np.median(np.sqrt(np.square(off).mean(axis=-1))[alive]) < FORESEEN:
+        if not np.median(np.sqrt(np.square(off).mean(axis=-1))) < FORESEEN:
             return done
         x = X[:, t] + off * model.spread
     return T
@@ -93,29 +104,31 @@ def trusted_steps(model: ChangeModel, samples: Trajectories) -> int:
 def imagine(
     model: ChangeModel,
     act: Act,
-    ended: Ended,
     starts: np.ndarray,
     steps: int,
     bounds: tuple[np.ndarray, np.ndarray],
+    mistakes: np.ndarray | float = 0.0,
 ) -> Trajectories:
-    """Trials in the model, without noise; they end where an episode would, or far from all states.
+    """Trials in the model, without noise; they end far from all states that were seen.
 
     :param starts: first states, (M, dX)
     :param bounds: lowest and highest action, (dU,) each
+    :param mistakes: what is added to the states that are acted on, (M, T, dX) or 0
     :return: (M, 1, T, ...)
     """
     M, dX = starts.shape
+    mistakes = np.broadcast_to(mistakes, (M, steps, dX))
     X, U = np.empty((M, steps, dX)), np.zeros((M, steps, len(bounds[0])))
     length = np.full(M, steps)
     running = np.ones(M, dtype=bool)
     x = starts
     for t in range(steps):
         X[:, t] = x
-        U[running, t] = np.clip(act(x[running]), *bounds)
+        U[running, t] = np.clip(act(x[running] + mistakes[running, t]), *bounds)
         if t + 1 == steps:
             break
         after = model.step(x, U[:, t])
-        over = running & (ended(after) | (np.abs(model.deviations(after)) > FAR).any(axis=1))
+        over = running & (np.abs(model.deviations(after)) > FAR).any(axis=1)
         length[over] = t + 1
         running &= ~over
         if not running.any():
@@ -123,6 +136,17 @@ def imagine(
             break
         x = np.where(running[:, None], after, x)
     return Trajectories(X[:, None], U[:, None], length[:, None])
+
+
+def cheapest(costs: np.ndarray) -> np.ndarray:
+    """Of the tries of each trial the first, or the cheapest where it spares much.
+
+    :param costs: (M, tries)
+    :return: indices of the tries in one row, (M,)
+    """
+    M, tries = costs.shape
+    spares = costs[:, 0] - costs.min(axis=1) > SPARED * np.abs(costs[:, 0])
+    return np.arange(M) * tries + np.where(spares, costs.argmin(axis=1), 0)
 
 
 def practise(
@@ -145,32 +169,39 @@ def practise(
     :param fitting: as for ``Student.fit``
     :return: what a trial of the last round cost in the mean
     """
-    model, M, costs = teachers.learned, options.imagined_conditions, []
+    model, costs = teachers.learned, []
+    M, N = options.imagined_conditions, options.imagined_tries
     assert isinstance(model, ChangeModel)
     learning = replace(student.options, student_batches=BATCHES)
     student = replace(student, read=read_state, options=learning)
-    first, visited = model.first, model.z[:, : model.dX]
+    pools = (model.first, M // 2), (model.z[:, : model.dX], M - M // 2)
+    fading = FADING ** np.arange(horizon)[:, None]
     batches: list[Batch] = []
 
     def act(x: np.ndarray) -> np.ndarray:
         return student_actions(student.policy, x.astype(np.float32))
 
     for _ in range(options.imagined_rounds):
-        starts = np.concatenate(
-            [
-                first[rng.integers(len(first), size=M // 2)],
-                visited[rng.integers(len(visited), size=M - M // 2)],
-            ]
-        )
-        trials = imagine(model, act, teachers.cost.ended, starts, horizon, bounds)
+        # The first is where a trial begins, the others what it is taken for.
+        states = np.concatenate([pool[rng.integers(len(pool), size=(n, N))] for pool, n in pools])
+        wrong = rng.uniform(0.0, MISTAKEN, size=(M, N, 1)) * (states - states[:, :1])
+        mistakes = fading * wrong.reshape(M * N, 1, -1)
+        starts = np.repeat(states[:, 0], N, axis=0)
+        tried = imagine(model, act, starts, horizon, bounds, mistakes)
+        tried_costs = trajectory_costs(teachers.cost, tried).reshape(M, N)
+        chosen = cheapest(tried_costs)
+        trials = tried[chosen]
         batch = Batch(trials, None)
-        costs.append(trajectory_costs(teachers.cost, trials)[:, 0])
+        acted = student.differentiated(batch)
+        x = trials.X[:, 0]
+        meant = act((x + mistakes[chosen]).reshape(-1, model.dX)) - act(x.reshape(-1, model.dX))
+        costs.append(tried_costs[:, 0])
         fit = fit_about(
             trials,
-            student.differentiated(batch),
+            replace(acted, k=acted.k + meant.reshape(acted.k.shape)),
             along(trials, model.jacobian(trials.Z), teachers.options.min_dynamics_variance),
             teachers.cost,
-            costs[-1],
+            tried_costs.reshape(-1)[chosen],
         )
         imagined = Teachers.about(fit, teachers.cost, teachers.rule, teachers.options)
         imagined.step(fit.controller)

@@ -91,13 +91,6 @@ class LearnedCost(DifferentiableCost):
             self.end.fit(known, np.arange(len(known)) >= len(self.z))
         return error
 
-    def ended(self, x: np.ndarray) -> np.ndarray:
-        """Whether episodes are more likely than not to be over in states (n, dX), (n,) bool."""
-        if not len(self.ends):
-            return super().ended(x)
-        with th.no_grad():
-            return (self.end(th.from_numpy(x)) > 0).numpy()
-
     def costs(self, rewards: np.ndarray) -> np.ndarray:
         """What trajectories did cost, (M, N): by the rewards themselves, not by their model.
 

@@ -28,6 +28,7 @@ WHOLE = {
     "conditions": 1,
     "imagined_rounds": 0,
     "imagined_conditions": 2,
+    "imagined_tries": 1,
     "imagined_horizon": 2,
     "horizon": 2,
     "teacher_iterations": 0,

@@ -23,6 +23,7 @@ from sb3_gps.imagination import (
     BEYOND,
     FAR,
     ImaginationOptions,
+    cheapest,
     imagine,
     practise,
     trusted_steps,
@@ -74,11 +75,12 @@ def test_a_model_is_trusted_as_far_as_it_foresaw(rng):
     assert trusted_steps(linear(A + 0.05 * np.eye(DX), B, spread=100.0), seen) == T
 
 
-def test_what_follows_an_early_end_is_not_foreseen(rng):
-    seen = trials(rng)
-    X = seen.X.copy()
-    X[:, :, 8:] = 50.0
-    assert trusted_steps(linear(A, B), Trajectories(X, seen.U, np.full((6, 1), 8))) == 7
+def test_no_model_is_trusted_where_a_trial_ended_early(rng):
+    seen, model = trials(rng), linear(A, B)
+    length = np.full((6, 1), T)
+    length[4] = T - 1
+    assert trusted_steps(model, Trajectories(seen.X, seen.U, length)) == 0
+    assert trusted_steps(replace(model, early=True), seen) == 0  # once is enough
 
 
 def test_a_model_that_overflows_is_not_trusted(rng):
@@ -94,13 +96,9 @@ def test_short_episodes_need_no_more():
     assert ImaginationOptions(imagined_horizon=20).horizon(8, trusted=4) == 4
 
 
-def never(x: np.ndarray) -> np.ndarray:
-    return np.zeros(len(x), dtype=bool)
-
-
 def test_imagined_trials_are_those_of_the_model_with_actions_as_executed(rng):
     starts, gain = rng.normal(size=(5, DX)), rng.normal(size=(DX, DU))
-    seen = imagine(linear(A, B), lambda x: x @ gain, never, starts, T, (LOW, HIGH))
+    seen = imagine(linear(A, B), lambda x: x @ gain, starts, T, (LOW, HIGH))
     assert seen.X.shape == (5, 1, T, DX) and (seen.length == T).all()
     X, U = seen.X[:, 0], seen.U[:, 0]
     np.testing.assert_array_equal(X[:, 0], starts)
@@ -109,22 +107,24 @@ def test_imagined_trials_are_those_of_the_model_with_actions_as_executed(rng):
     np.testing.assert_allclose(X[:, 1:], X[:, :-1] @ A.T + U[:, :-1] @ B.T, atol=1e-12)
 
 
-def test_imagined_trials_end_where_an_episode_would(rng):
-    starts = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, -5.0]])
-    push = lambda x: np.tile([0.0, 1.0], (len(x), 1))  # noqa: E731
-    seen = imagine(linear(A, B), push, lambda x: x[:, 2] > 1.0, starts, T, (LOW, HIGH))
-    first = int(seen.length[0, 0])
-    assert 2 <= first < seen.length[1, 0] <= T
-    rest = seen.X[0, 0, first - 1 :]
-    np.testing.assert_array_equal(rest, np.broadcast_to(rest[0], rest.shape))
-    assert rest[0, 2] <= 1.0 < (A @ rest[0] + B @ [0.0, 1.0])[2]
-    np.testing.assert_array_equal(seen.U[0, 0, first:], 0.0)
+def test_who_is_mistaken_acts_on_another_state_than_the_model_does(rng):
+    starts, gain = rng.normal(size=(5, DX)), 0.1 * rng.normal(size=(DX, DU))
+    mistakes = rng.normal(size=(5, T, DX))
+    seen = imagine(linear(A, B), lambda x: x @ gain, starts, T, (LOW, HIGH), mistakes)
+    X, U = seen.X[:, 0], seen.U[:, 0]
+    np.testing.assert_allclose(U, np.clip((X + mistakes) @ gain, LOW, HIGH))
+    np.testing.assert_allclose(X[:, 1:], X[:, :-1] @ A.T + U[:, :-1] @ B.T, atol=1e-12)
+
+
+def test_another_way_is_taken_where_it_spares_much():
+    costs = np.array([[10.0, 9.0, 9.5], [10.0, 12.0, 8.0], [-10.0, -11.0, -12.0], [1.0, 0.7, 0.6]])
+    assert cheapest(costs).tolist() == [0, 5, 8, 11]
 
 
 def test_imagined_trials_end_far_from_all_that_was_seen(rng):
     starts = np.array([[1.0, 0.0, 0.0]])
     still = lambda x: np.zeros((len(x), DU))  # noqa: E731
-    seen = imagine(linear(2.0 * np.eye(DX), B), still, never, starts, T, (LOW, HIGH))
+    seen = imagine(linear(2.0 * np.eye(DX), B), still, starts, T, (LOW, HIGH))
     assert seen.length[0, 0] == 3  # 1, 2, 4, and 8 is beyond
     assert np.abs(seen.X).max() <= FAR
 
@@ -175,7 +175,7 @@ def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(
     starts = rng.normal(size=(50, DX))
 
     def worth(act) -> float:
-        seen = imagine(model, act, never, starts, T, bounds)
+        seen = imagine(model, act, starts, T, bounds)
         return float(trajectory_costs(DifferentiableCost(cost), seen).mean())
 
     def learned(x: np.ndarray) -> np.ndarray:

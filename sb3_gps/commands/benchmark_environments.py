@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.nn import Tanh
 
 from sb3_gps.commands.options import require
 from sb3_gps.curves import CurveRun, reached, run_curves
@@ -26,7 +27,9 @@ SHARED: dict[str, Any] = dict(
     min_eta=0.002,
     initial_std=0.1,
     min_action_std=0.02,
-    imagined_rounds=5,
+    imagined_rounds=10,
+    student_batches=5,
+    policy_kwargs=dict(net_arch=dict(pi=[64, 64], vf=[]), activation_fn=Tanh),
 )
 # What differs is the number of conditions. The task of ours is one of contact with four slots, and
 # has options of its own: the shared ones stay below -50. A mixture tells free motion from contact,
@@ -35,8 +38,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "Pendulum-v1": dict(SHARED, conditions=10),
     "Reacher-v5": dict(SHARED, conditions=20),
     "Pusher-v5": dict(SHARED, conditions=20),
-    "InvertedPendulum-v5": dict(SHARED, conditions=20),
-    "InvertedDoublePendulum-v5": dict(SHARED, conditions=40),
+    "InvertedPendulum-v5": dict(SHARED, conditions=10),
+    "InvertedDoublePendulum-v5": dict(SHARED, conditions=20),
     "Swimmer-v5": dict(SHARED, conditions=4),
     "GPS/PegInsertion-v0": dict(
         samples_per_condition=5,

@@ -28,9 +28,6 @@ class CostModel(Protocol):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """l, l_z and H at each point, (...,), (..., dZ), (..., dZ, dZ)."""
 
-    def ended(self, x: np.ndarray) -> np.ndarray:
-        """Whether an episode is over in states (n, dX), as far as the cost knows, (n,) bool."""
-
 
 def convexify(hessian: np.ndarray) -> np.ndarray:
     """The nearest positive semi-definite Hessian: negative curvature is dropped."""
