@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -156,31 +157,20 @@ def test_the_derivative_of_a_student_is_that_of_finite_differences(rng):
         np.testing.assert_allclose(exact[..., i], secant, atol=2e-3)
 
 
-def cost(x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
-    return x.square().sum(-1) + 0.1 * u.square().sum(-1)
+def box(n: int) -> spaces.Box:
+    return spaces.Box(-10.0, 10.0, (n,), np.float32)
 
 
-def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(rng):
-    """Riccati's, from starts that it has not been in."""
-    model = replace(linear(A, B), z=rng.normal(size=(200, DX + DU)), first=rng.normal(size=(6, DX)))
-    box = lambda n: spaces.Box(-10.0, 10.0, (n,), np.float32)  # noqa: E731
-    th.manual_seed(0)
+def practised(model: ChangeModel, cost, limit: float, options, steps: int, rng, seed: int = 0):
+    """A student that has learned nothing, after practice.
+
+    :param limit: of the actions
+    :return: its cost from given starts; the same before; what practice said that it costs
+    """
+    th.manual_seed(seed)
     policy = MlpPolicy(box(DX), box(DU), lambda _: 1e-3)
     student = Student(policy, read_state, StudentOptions(trust_radius=100.0))
-    bounds = np.full(DU, -10.0), np.full(DU, 10.0)
-    P = np.eye(DX)  # of the last step; no action pays there any more
-    for _ in range(T - 1):
-        riccati = np.linalg.solve(0.1 * np.eye(DU) + B.T @ P @ B, B.T @ P @ A)
-        P = np.eye(DX) + A.T @ P @ (A - B @ riccati)
-    starts = rng.normal(size=(50, DX))
-
-    def worth(act) -> float:
-        seen = imagine(model, act, starts, T, bounds)
-        return float(trajectory_costs(DifferentiableCost(cost), seen).mean())
-
-    def learned(x: np.ndarray) -> np.ndarray:
-        return student_actions(policy, x.astype(np.float32))
-
+    bounds = np.full(DU, -limit), np.full(DU, limit)
     teachers = Teachers(
         random_controller(1, T, DX, DU, 0.1),
         DifferentiableCost(cost),
@@ -188,23 +178,64 @@ def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(
         TeacherOptions(min_eta=0.002, min_action_std=0.05),
     )
     teachers.learned = model
-    optimal = float(np.einsum("mx,xy,my->m", starts, P, starts).mean())
-    before = worth(learned)
+    untrained = copy.deepcopy(policy)
+
+    def worth(starts: np.ndarray, policy: MlpPolicy = policy) -> float:
+        act = lambda x: student_actions(policy, x.astype(np.float32))  # noqa: E731
+        seen = imagine(model, act, starts, T, bounds)
+        return float(trajectory_costs(teachers.cost, seen).mean())
+
     rounds: list[int] = []
     predicted = practise(
         student,
         teachers,
         bounds,
         T,
-        ImaginationOptions(imagined_rounds=8, imagined_conditions=40),
+        options,
         rng,
         lambda: rounds.append(1),
-        steps=(300, 0),
+        steps=(steps, 0),
         learning_rate=3e-3,
     )
-    assert len(rounds) == 8
-    assert optimal < worth(learned) < 1.05 * optimal < 0.5 * before
+    assert len(rounds) == options.imagined_rounds
+    return worth, lambda starts: worth(starts, untrained), predicted
+
+
+def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(rng):
+    """Riccati's, from starts that it has not been in."""
+    model = replace(linear(A, B), z=rng.normal(size=(200, DX + DU)), first=rng.normal(size=(6, DX)))
+
+    def cost(x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
+        return x.square().sum(-1) + 0.1 * u.square().sum(-1)
+
+    P = np.eye(DX)  # of the last step; no action pays there any more
+    for _ in range(T - 1):
+        riccati = np.linalg.solve(0.1 * np.eye(DU) + B.T @ P @ B, B.T @ P @ A)
+        P = np.eye(DX) + A.T @ P @ (A - B @ riccati)
+    starts = rng.normal(size=(50, DX))
+    optimal = float(np.einsum("mx,xy,my->m", starts, P, starts).mean())
+    options = ImaginationOptions(imagined_rounds=8, imagined_conditions=40)
+    after, before, predicted = practised(model, cost, 10.0, options, 300, rng)
+    assert optimal < after(starts) < 1.05 * optimal < 0.5 * before(starts)
     assert 0.3 * optimal < predicted < 3.0 * optimal  # other starts
+
+
+@pytest.mark.parametrize(("tries", "seed"), [(1, 2), (16, 1), (16, 2)])
+def test_who_was_mistaken_finds_the_deeper_of_two_wells(tries, seed):
+    """A teacher goes down where it is. By whom the other well is known, is known from there."""
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(-1.5, 1.5, size=(200, DX + DU))
+    model = replace(linear(np.eye(DX), 0.1 * np.eye(DX, DU)), z=z, first=z[:50, :DX])
+
+    def cost(x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
+        deep, flat = (th.exp(-2.0 * (x[:, 0] - well).square()) for well in (1.0, -1.0))
+        return 1.0 - deep - 0.5 * flat + 0.01 * u.square().sum(-1)
+
+    starts = np.linspace([-1.0, 0.0, 0.0], [-0.2, 0.0, 0.0], 20)  # nearer to the flat one
+    options = ImaginationOptions(15, imagined_conditions=40, imagined_tries=tries)
+    after, _, _ = practised(model, cost, 1.0, options, 200, rng, seed)
+    stays = 0.5 * T
+    assert after(starts) < 0.6 * stays if tries > 1 else after(starts) > 0.9 * stays
 
 
 PRACTICE = dict(

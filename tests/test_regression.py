@@ -215,4 +215,8 @@ def test_what_follows_the_end_of_an_episode_is_not_learned(rng):
     np.testing.assert_allclose(a.F[:, 20, 1, 1], 1.0, atol=0.05)
     assert held_out_error(a, ended)[:, 15:].max() == 0.0
     network = Network(strength=10.0, ridge=1e-6, min_variance=1e-8)
-    assert len(network.learn([ended], None, rng).z) == 12 * 15
+    learned = network.learn([ended], None, rng)
+    assert len(learned.z) == 12 * 15
+    # An end is not forgotten, and none is made up.
+    assert learned.early and network.learn([full], learned, rng).early
+    assert not network.learn([full], None, rng).early
