@@ -13,10 +13,11 @@ because errors of a model add up. Source: Sutton 1991 (Dyna); Janner et al. 2019
 trials from states that were seen); the step itself is that of the real trials.
 
 A teacher improves the way that it is shown. Whether a pendulum swings up to the left or to the
-right, or which way an arm turns to what lies behind it, is not up to it: students ended in other
-ways from seed to seed, each the longer one for some of the starts. Actions with noise find few
-others, and worse ones. A student that takes its state for another, less and less from step to step,
-goes the way that it knows from there, and arrives where it should.
+right, or which way an arm turns to what lies behind it, is not up to it: students took the longer
+way for some of the starts, each seed for others. A student that takes its state for another, less
+and less from step to step, goes the way that it knows from there, and arrives where it should. The
+other is a state that was seen: mistaken by noise, a student does what nobody ever saw, and the
+model promises anything.
 
 A model is trusted as far as it foresaw the newest trials before it learned from them
 (``trusted_steps``), and not used where that is not far, or where episodes have ended early: what

@@ -56,6 +56,7 @@ BAD = {
     "dual_rate": NOT_NEGATIVE,
     "imagined_rounds": WHOLE_FROM_0,
     "imagined_conditions": (1, *WHOLE_FROM_1),
+    "imagined_tries": WHOLE_FROM_1,
     "imagined_horizon": (1, *WHOLE_FROM_1),
     "student_batches": WHOLE_FROM_1,
     "trust_radius": POSITIVE,

@@ -18,8 +18,8 @@ from sb3_gps.page import Table
 
 GPS_STEPS = 20_000  # of the environment, to the nearest iteration
 SAC_STEPS = 200_000  # after which its return is what GPS is to reach
-# Of GPS, where the student sees the state: the same for all. With more noise at first the pendulum
-# would swing up more surely, but the arms learn more slowly.
+# Of GPS, where the student sees the state: the same for all, with the layers of SB3's MlpPolicy.
+# With more noise at first the pendulum would swing up more surely, but the arms learn more slowly.
 SHARED: dict[str, Any] = dict(
     sampling="global",
     prior="network",
