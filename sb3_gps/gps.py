@@ -506,7 +506,8 @@ class GPS(ResumableAlgorithm):
         blind = self.iteration < self.blind_iterations
         student = self._student(task, blind)
         on_policy = self._on_policy(self.iteration)
-        if on_policy and self.sampling == "global":
+        always_new = on_policy and self.sampling == "global"
+        if always_new:
             # What they say now: they will have other conditions next.
             self.batches = student.settle(teachers.proposal, teachers, self.batches)
             teachers.renew()
@@ -530,8 +531,9 @@ class GPS(ResumableAlgorithm):
         imagined_steps = self._trusted(task, batch.samples)  # before the model learns from them
         with timed(self.seconds, "teachers"), located(self.iteration + 1):
             observed = teachers.observe(batch.samples, self.rng, self.linearised, linearised, costs)
-        if on_policy and self.sampling == "global":
+        if always_new:
             linearised, tried = self._back_to_the_champion(student, observed, linearised)
+        noise = self.policy.action_covariance.cpu().numpy().copy()
         loss = float("nan")
         steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
         # Where there is a model to practise in, the teachers of the few real trials are not
@@ -546,6 +548,10 @@ class GPS(ResumableAlgorithm):
                 step = teachers.improve(linearised, self.rng)
             if on_policy and followed:
                 loss, linearised = self._study(student.approach, steps, scope["progress"])
+        if always_new and observed.rolled_back.all():
+            # Of a short step, most noise is what the linear model of the student does not explain:
+            # it grew from one return to the next, until no trial was like its student any more.
+            self.policy.set_action_covariance(noise)
         imagined_cost = float("nan")
         if imagined_steps:
             imagined_cost = self._practise(task, student, imagined_steps, scope)
@@ -611,6 +617,8 @@ class GPS(ResumableAlgorithm):
             cost, self.champion.cost, self.rollback, self.rollback_slack
         ):
             self.champion.policy.restore(self.policy)
+            # What led away from it is not to be learned again.
+            self.batches[:-1] = [student.held(batch) for batch in self.batches[:-1]]
             self.teachers.change_stride(0.5)
             observed.rolled_back[:] = True
             return student.linearized(self.batches)[0], self.champion.policy

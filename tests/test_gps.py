@@ -725,6 +725,9 @@ def test_a_student_that_broke_goes_back_to_its_best():
         assert all(th.equal(restored[name], best.policy.weights[name]) for name in restored)
         assert observed.rolled_back.all() and chosen is not linearised
         assert tried is best.policy
+        assert len(gps.batches) > 1
+        for batch in gps.batches[:-1]:  # what led away from it is forgotten
+            np.testing.assert_array_equal(batch.targets[0], student.actions(batch))
         return chosen, tried
 
     gps._back_to_the_champion = spy
@@ -733,6 +736,9 @@ def test_a_student_that_broke_goes_back_to_its_best():
     assert gps.champion is best and gps.teachers.stride == 0.5
     assert (gps.teachers.multiplier == 0.5).all()
     assert gps.history[-1]["gps/rolled_back"] == M
+    goes_on = gps.unfinished.policy.weights  # with another mean, and no more noise
+    assert th.equal(goes_on["action_covariance"], best.policy.weights["action_covariance"])
+    assert not th.equal(goes_on["action_net.bias"], best.policy.weights["action_net.bias"])
 
 
 class Acting(BaseCallback):
