@@ -92,7 +92,7 @@ class ChangeModel:
     z: np.ndarray  # (n, dZ)
     change: np.ndarray  # (n, dX)
     first: np.ndarray  # (trials, dX) states that trials began in
-    early: bool = False  # whether one has ended before its time
+    ended_early: bool  # whether one of them has
 
     @property
     def dX(self) -> int:
@@ -145,7 +145,7 @@ class Network:
         else:
             z, change = np.concatenate([last.z, z]), np.concatenate([last.change, change])
             first = np.concatenate([last.first, first])
-            early |= last.early
+            early |= last.ended_early
             regression = copy.deepcopy(last.regression)
         regression.fit(z, change, rng)
         return ChangeModel(regression, z, change, first, early)

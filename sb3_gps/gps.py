@@ -526,14 +526,13 @@ class GPS(ResumableAlgorithm):
                 reward_error = self.learned_cost.fit(batch.samples, rewards, self.rng)
             costs = self.learned_cost.costs(rewards)
 
-        tried = None
+        tried, went_back = None, False
         linearised = student.linearized(self.batches)[0] if on_policy else None
         imagined_steps = self._trusted(task, batch.samples)  # before the model learns from them
         with timed(self.seconds, "teachers"), located(self.iteration + 1):
             observed = teachers.observe(batch.samples, self.rng, self.linearised, linearised, costs)
         if always_new:
-            linearised, tried = self._back_to_the_champion(student, observed, linearised)
-        noise = self.policy.action_covariance.cpu().numpy().copy()
+            linearised, tried, went_back = self._back_to_the_champion(student, observed, linearised)
         loss = float("nan")
         steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
         # Where there is a model to practise in, the teachers of the few real trials are not
@@ -548,10 +547,10 @@ class GPS(ResumableAlgorithm):
                 step = teachers.improve(linearised, self.rng)
             if on_policy and followed:
                 loss, linearised = self._study(student.approach, steps, scope["progress"])
-        if always_new and observed.rolled_back.all():
-            # Of a short step, most noise is what the linear model of the student does not explain:
-            # it grew from one return to the next, until no trial was like its student any more.
-            self.policy.set_action_covariance(noise)
+        if went_back and followed and tried is not None:
+            # Each time a student went back to its best, its noise grew, until no trial was like its
+            # student any more: of a short step, it is mostly the error of the linearisation.
+            self.policy.set_action_covariance(tried.weights["action_covariance"].numpy())
         imagined_cost = float("nan")
         if imagined_steps:
             imagined_cost = self._practise(task, student, imagined_steps, scope)
@@ -609,8 +608,11 @@ class GPS(ResumableAlgorithm):
 
     def _back_to_the_champion(
         self, student: Student, observed: Observed, acted: LinearGaussianController | None
-    ) -> tuple[LinearGaussianController | None, Snapshot]:
-        """The student that is improved next, linearised and itself: who acted, unless broken."""
+    ) -> tuple[LinearGaussianController | None, Snapshot, bool]:
+        """The student that is improved next, linearised and itself: who acted, unless broken.
+
+        :return: the two, and whether it went back
+        """
         assert self.teachers is not None
         cost = float(observed.sampled_cost.mean())
         if self.champion is not None and broke(
@@ -618,15 +620,18 @@ class GPS(ResumableAlgorithm):
         ):
             self.champion.policy.restore(self.policy)
             # What led away from it is not to be learned again.
-            self.batches[:-1] = [student.held(batch) for batch in self.batches[:-1]]
+            self.batches[:-1] = [
+                batch if student.read(batch) is None else student.held(batch)
+                for batch in self.batches[:-1]
+            ]
             self.teachers.change_stride(0.5)
             observed.rolled_back[:] = True
-            return student.linearized(self.batches)[0], self.champion.policy
+            return student.linearized(self.batches)[0], self.champion.policy, True
         tried = Snapshot.of(self.policy)
         if self.champion is None or cost < self.champion.cost:
             self.champion = Champion(tried, cost)
             self.teachers.change_stride(1.5)
-        return acted, tried
+        return acted, tried, False
 
     @property
     def policy_fitted(self) -> bool:

@@ -1,7 +1,7 @@
 """Practice in the learned model: trials that cost no step of the environment.
 
     repeat  let the student act in the model, from many starts            imagine
-            the same mistaken about its state at first, in case that      cheapest
+            the same mistaken about its state at first, in case that      chosen_tries
                 leads another way that is cheaper
             a step of a teacher about each of these trials                Teachers.step
             let the student follow                                        Student.follow
@@ -16,8 +16,8 @@ A teacher improves the way that it is shown. Whether a pendulum swings up to the
 right, or which way an arm turns to what lies behind it, is not up to it: students took the longer
 way for some of the starts, each seed for others. A student that takes its state for another, less
 and less from step to step, goes the way that it knows from there, and arrives where it should. The
-other is a state that was seen: mistaken by noise, a student does what nobody ever saw, and the
-model promises anything.
+mistake is towards a state that was seen, or as far beyond: mistaken by noise of any direction, a
+student does what nobody ever saw, and the model promises anything.
 
 A model is trusted as far as it foresaw the newest trials before it learned from them
 (``trusted_steps``), and not used where that is not far, or where episodes have ended early: what
@@ -43,8 +43,8 @@ FAR = 6.0  # deviations of the states that were seen; what is farther is no stat
 FORESEEN = 0.5  # the same, of an error
 STARTS = 10  # states of a trial that a model is tried from, spread over its time
 BATCHES = 5  # rounds that the student learns from; of two, it changes its mind too often
-MISTAKEN = 2.0  # what a state is taken for at most: beyond another state, as far again
-FADING = 0.95  # of a mistake, a step
+MISTAKEN = 2.0  # largest alpha of a mistake alpha (x' - x), x' another state
+FADING = 0.95  # of a mistake, a step; 8 % is left of it after 50
 SPARED = 0.15  # share of its cost that another way has to spare: less is the teachers' work
 BEYOND = 0.5  # half ranges of the action beyond its bounds that a student is to want at most
 
@@ -83,7 +83,7 @@ def trusted_steps(model: ChangeModel, samples: Trajectories) -> int:
     :return: as many as episodes last, where it foresees all of them; 0: one has ended early
     """
     T = samples.X.shape[2]
-    if model.early or (samples.length < T).any():
+    if model.ended_early or (samples.length < T).any():
         return 0
     X, U = (a.reshape(-1, *a.shape[2:]) for a in (samples.X, samples.U))
     t = np.arange(0, T, max(1, T // STARTS))
@@ -139,15 +139,22 @@ def imagine(
     return Trajectories(X[:, None], U[:, None], length[:, None])
 
 
-def cheapest(costs: np.ndarray) -> np.ndarray:
-    """Of the tries of each trial the first, or the cheapest where it spares much.
+def chosen_tries(tried: Trajectories, costs: np.ndarray) -> np.ndarray:
+    """The first try of each trial, or the cheapest where that spares much of its cost.
 
-    :param costs: (M, tries)
-    :return: indices of the tries in one row, (M,)
+    One that came far from all states rests there and does not count: it may have got lost where
+    resting is cheap.
+
+    :param tried: (M * tries, 1, T, ...)
+    :param costs: of them, (M, tries)
+    :return: index m * tries + n of each trial's try n, (M,)
     """
     M, tries = costs.shape
-    spares = costs[:, 0] - costs.min(axis=1) > SPARED * np.abs(costs[:, 0])
-    return np.arange(M) * tries + np.where(spares, costs.argmin(axis=1), 0)
+    lost = (tried.length < tried.X.shape[2]).reshape(M, tries)
+    lost[:, 0] = False
+    known = np.where(lost, np.inf, costs)
+    spares = costs[:, 0] - known.min(axis=1) > SPARED * np.abs(costs[:, 0])
+    return np.arange(M) * tries + np.where(spares, known.argmin(axis=1), 0)
 
 
 def practise(
@@ -171,7 +178,7 @@ def practise(
     :return: what a trial of the last round cost in the mean
     """
     model, costs = teachers.learned, []
-    M, N = options.imagined_conditions, options.imagined_tries
+    M, tries = options.imagined_conditions, options.imagined_tries
     assert isinstance(model, ChangeModel)
     learning = replace(student.options, student_batches=BATCHES)
     student = replace(student, read=read_state, options=learning)
@@ -184,22 +191,27 @@ def practise(
 
     for _ in range(options.imagined_rounds):
         # The first is where a trial begins, the others what it is taken for.
-        states = np.concatenate([pool[rng.integers(len(pool), size=(n, N))] for pool, n in pools])
-        wrong = rng.uniform(0.0, MISTAKEN, size=(M, N, 1)) * (states - states[:, :1])
-        mistakes = fading * wrong.reshape(M * N, 1, -1)
-        starts = np.repeat(states[:, 0], N, axis=0)
+        states = np.concatenate(
+            [pool[rng.integers(len(pool), size=(n, tries))] for pool, n in pools]
+        )
+        wrong = rng.uniform(0.0, MISTAKEN, size=(M, tries, 1)) * (states - states[:, :1])
+        mistakes = fading * wrong.reshape(M * tries, 1, -1)
+        starts = np.repeat(states[:, 0], tries, axis=0)
         tried = imagine(model, act, starts, horizon, bounds, mistakes)
-        tried_costs = trajectory_costs(teachers.cost, tried).reshape(M, N)
-        chosen = cheapest(tried_costs)
+        # In parts: the features of a cost are many times its inputs.
+        parts = [trajectory_costs(teachers.cost, tried[i : i + M]) for i in range(0, M * tries, M)]
+        tried_costs = np.concatenate(parts).reshape(M, tries)
+        costs.append(tried_costs[:, 0])
+        chosen = chosen_tries(tried, tried_costs)
         trials = tried[chosen]
         batch = Batch(trials, None)
+        # What acted: the actions that were tried, with the feedback of where it really was.
         acted = student.differentiated(batch)
         x = trials.X[:, 0]
-        meant = act((x + mistakes[chosen]).reshape(-1, model.dX)) - act(x.reshape(-1, model.dX))
-        costs.append(tried_costs[:, 0])
+        changed = act((x + mistakes[chosen]).reshape(-1, model.dX)) - act(x.reshape(-1, model.dX))
         fit = fit_about(
             trials,
-            replace(acted, k=acted.k + meant.reshape(acted.k.shape)),
+            replace(acted, k=acted.k + changed.reshape(acted.k.shape)),
             along(trials, model.jacobian(trials.Z), teachers.options.min_dynamics_variance),
             teachers.cost,
             tried_costs.reshape(-1)[chosen],

@@ -720,15 +720,15 @@ def test_a_student_that_broke_goes_back_to_its_best():
 
     def spy(student, observed, linearised):
         acted.append({name: v.clone() for name, v in gps.policy.state_dict().items()})
-        chosen, tried = original(student, observed, linearised)
+        chosen, tried, went_back = original(student, observed, linearised)
         restored = gps.policy.state_dict()
         assert all(th.equal(restored[name], best.policy.weights[name]) for name in restored)
-        assert observed.rolled_back.all() and chosen is not linearised
+        assert went_back and observed.rolled_back.all() and chosen is not linearised
         assert tried is best.policy
         assert len(gps.batches) > 1
         for batch in gps.batches[:-1]:  # what led away from it is forgotten
             np.testing.assert_array_equal(batch.targets[0], student.actions(batch))
-        return chosen, tried
+        return chosen, tried, went_back
 
     gps._back_to_the_champion = spy
     gps.learn(total_timesteps=STEPS, reset_num_timesteps=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from toy_envs import HORIZON, QUICK
 
 from sb3_gps import GPS
-from sb3_gps.autodiff import DifferentiableCost
+from sb3_gps.autodiff import CostFunction, DifferentiableCost
 from sb3_gps.core.costs import trajectory_costs
 from sb3_gps.core.initial import random_controller
 from sb3_gps.core.mirror_descent import MirrorDescent
@@ -24,7 +25,7 @@ from sb3_gps.imagination import (
     BEYOND,
     FAR,
     ImaginationOptions,
-    cheapest,
+    chosen_tries,
     imagine,
     practise,
     trusted_steps,
@@ -55,7 +56,8 @@ def linear(A: np.ndarray, B: np.ndarray, spread: float = 1.0) -> ChangeModel:
         mean=th.zeros(DX + DU, dtype=th.float64),
         std=th.full((DX + DU,), spread, dtype=th.float64),
     )
-    return ChangeModel(regression, np.zeros((0, DX + DU)), np.zeros((0, DX)), np.zeros((0, DX)))
+    nothing = np.zeros((0, DX))
+    return ChangeModel(regression, np.zeros((0, DX + DU)), nothing, nothing, ended_early=False)
 
 
 def trials(rng: np.random.Generator, M: int = 6) -> Trajectories:
@@ -81,7 +83,7 @@ def test_no_model_is_trusted_where_a_trial_ended_early(rng):
     length = np.full((6, 1), T)
     length[4] = T - 1
     assert trusted_steps(model, Trajectories(seen.X, seen.U, length)) == 0
-    assert trusted_steps(replace(model, early=True), seen) == 0  # once is enough
+    assert trusted_steps(replace(model, ended_early=True), seen) == 0  # once is enough
 
 
 def test_a_model_that_overflows_is_not_trusted(rng):
@@ -119,7 +121,12 @@ def test_who_is_mistaken_acts_on_another_state_than_the_model_does(rng):
 
 def test_another_way_is_taken_where_it_spares_much():
     costs = np.array([[10.0, 9.0, 9.5], [10.0, 12.0, 8.0], [-10.0, -11.0, -12.0], [1.0, 0.7, 0.6]])
-    assert cheapest(costs).tolist() == [0, 5, 8, 11]
+    X, length = np.zeros((12, 1, T, DX)), np.full((12, 1), T)
+    tried = Trajectories(X, X[..., :DU], length)
+    assert chosen_tries(tried, costs).tolist() == [0, 5, 8, 11]
+    # Who got lost does not count, unless nobody was mistaken.
+    length[[3, 5, 11]] = T - 1
+    assert chosen_tries(tried, costs).tolist() == [0, 3, 8, 10]
 
 
 def test_imagined_trials_end_far_from_all_that_was_seen(rng):
@@ -157,11 +164,22 @@ def test_the_derivative_of_a_student_is_that_of_finite_differences(rng):
         np.testing.assert_allclose(exact[..., i], secant, atol=2e-3)
 
 
+Worth = Callable[[np.ndarray], float]  # what trials from some starts cost in the mean
+
+
 def box(n: int) -> spaces.Box:
     return spaces.Box(-10.0, 10.0, (n,), np.float32)
 
 
-def practised(model: ChangeModel, cost, limit: float, options, steps: int, rng, seed: int = 0):
+def after_practice(
+    model: ChangeModel,
+    cost: CostFunction,
+    limit: float,
+    options: ImaginationOptions,
+    steps: int,
+    rng: np.random.Generator,
+    seed: int = 0,
+) -> tuple[Worth, Worth, float]:
     """A student that has learned nothing, after practice.
 
     :param limit: of the actions
@@ -215,7 +233,7 @@ def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(
     starts = rng.normal(size=(50, DX))
     optimal = float(np.einsum("mx,xy,my->m", starts, P, starts).mean())
     options = ImaginationOptions(imagined_rounds=8, imagined_conditions=40)
-    after, before, predicted = practised(model, cost, 10.0, options, 300, rng)
+    after, before, predicted = after_practice(model, cost, 10.0, options, 300, rng)
     assert optimal < after(starts) < 1.05 * optimal < 0.5 * before(starts)
     assert 0.3 * optimal < predicted < 3.0 * optimal  # other starts
 
@@ -233,7 +251,7 @@ def test_who_was_mistaken_finds_the_deeper_of_two_wells(tries, seed):
 
     starts = np.linspace([-1.0, 0.0, 0.0], [-0.2, 0.0, 0.0], 20)  # nearer to the flat one
     options = ImaginationOptions(15, imagined_conditions=40, imagined_tries=tries)
-    after, _, _ = practised(model, cost, 1.0, options, 200, rng, seed)
+    after, _, _ = after_practice(model, cost, 1.0, options, 200, rng, seed)
     stays = 0.5 * T
     assert after(starts) < 0.6 * stays if tries > 1 else after(starts) > 0.9 * stays
 

@@ -218,5 +218,5 @@ def test_what_follows_the_end_of_an_episode_is_not_learned(rng):
     learned = network.learn([ended], None, rng)
     assert len(learned.z) == 12 * 15
     # An end is not forgotten, and none is made up.
-    assert learned.early and network.learn([full], learned, rng).early
-    assert not network.learn([full], None, rng).early
+    assert learned.ended_early and network.learn([full], learned, rng).ended_early
+    assert not network.learn([full], None, rng).ended_early
