@@ -23,7 +23,9 @@ from sb3_gps.core.types import Trajectories
 from sb3_gps.dynamics import ChangeModel
 from sb3_gps.imagination import (
     BEYOND,
+    FADING,
     FAR,
+    MISTAKEN,
     ImaginationOptions,
     chosen_tries,
     imagine,
@@ -34,7 +36,7 @@ from sb3_gps.imagination import (
 from sb3_gps.policies import MlpPolicy
 from sb3_gps.student import Batch, Student, StudentOptions, read_state
 from sb3_gps.supervised import action_jacobian, student_actions
-from sb3_gps.teachers import TeacherOptions, Teachers
+from sb3_gps.teachers import TeacherOptions, Teachers, fit_about
 
 DX, DU, T = 3, 2, 30
 A = np.array([[1.0, 0.1, 0.0], [-0.1, 0.95, 0.0], [0.0, 0.05, 0.9]])
@@ -254,6 +256,50 @@ def test_who_was_mistaken_finds_the_deeper_of_two_wells(tries, seed):
     after, _, _ = after_practice(model, cost, 1.0, options, 200, rng, seed)
     stays = 0.5 * T
     assert after(starts) < 0.6 * stays if tries > 1 else after(starts) > 0.9 * stays
+
+
+def test_what_was_tried_is_what_a_mistaken_student_does(rng, monkeypatch):
+    """And its mistake fades, leads towards a state that was seen, and spares the first try."""
+    model = replace(linear(A, B), z=rng.normal(size=(7, DX + DU)), first=rng.normal(size=(5, DX)))
+    trials, fits = [], []
+
+    def imagined(model, act, starts, steps, bounds, mistakes=0.0):
+        seen = imagine(model, act, starts, steps, bounds, mistakes)
+        wanted = act((seen.X[:, 0] + mistakes).reshape(-1, DX)).reshape(-1, steps, DU)
+        trials.append((starts, mistakes, wanted, seen))
+        return seen
+
+    def fitted(seen, controller, *others):
+        fits.append((seen, controller))
+        return fit_about(seen, controller, *others)
+
+    monkeypatch.setattr("sb3_gps.imagination.imagine", imagined)
+    monkeypatch.setattr("sb3_gps.imagination.fit_about", fitted)
+    target = lambda x, u, t: (x[:, 0] - 1.0).square() + 0.1 * u.square().sum(-1)  # noqa: E731
+    M, tries = 40, 6
+    options = ImaginationOptions(3, imagined_conditions=M, imagined_tries=tries)
+    _, _, predicted = after_practice(model, target, 0.5, options, 50, rng)
+    (starts, mistakes, wanted, seen), (chosen, controller) = trials[-1], fits[-1]
+    assert starts.shape == (M * tries, DX)
+    np.testing.assert_allclose(mistakes, FADING ** np.arange(T)[:, None] * mistakes[:, :1])
+    mistakes = mistakes.reshape(M, tries, T, DX)
+    assert not mistakes[:, 0].any() and mistakes[:, 1:].any(axis=(0, 2, 3)).all()
+    for m, pool in ((0, model.first), (M - 1, model.z[:, :DX])):
+        start = starts[m * tries]
+        others = pool - start
+        assert (others == 0.0).all(axis=1).any()
+        assert (starts.reshape(M, tries, DX)[m] == start).all()
+        for mistake in mistakes[m, 1:, 0]:
+            share = (others @ mistake) / np.maximum(np.square(others).sum(axis=1), 1e-12)
+            error = np.abs(share[:, None] * others - mistake).max(axis=1)
+            assert error.min() < 1e-9 and 0.0 <= share[error.argmin()] <= MISTAKEN
+    costs = trajectory_costs(DifferentiableCost(target), seen).reshape(M, tries)
+    assert predicted == pytest.approx(costs[:, 0].mean())
+    index = chosen_tries(seen, costs)
+    assert 0 < (index % tries > 0).sum() < M
+    np.testing.assert_array_equal(chosen.X, seen.X[index])
+    acts = np.einsum("mtux,mtx->mtu", controller.K, chosen.X[:, 0]) + controller.k
+    np.testing.assert_allclose(acts, wanted[index], atol=1e-5)
 
 
 PRACTICE = dict(
