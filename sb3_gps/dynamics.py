@@ -92,7 +92,7 @@ class ChangeModel:
     z: np.ndarray  # (n, dZ)
     change: np.ndarray  # (n, dX)
     first: np.ndarray  # (trials, dX) states that trials began in
-    ended_early: bool  # whether one of them has
+    ended_early: bool  # whether a trial has, once in the run
 
     @property
     def dX(self) -> int:

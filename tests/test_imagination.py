@@ -242,7 +242,10 @@ def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(
 
 @pytest.mark.parametrize(("tries", "seed"), [(1, 2), (16, 1), (16, 2)])
 def test_who_was_mistaken_finds_the_deeper_of_two_wells(tries, seed):
-    """A teacher goes down where it is. By whom the other well is known, is known from there."""
+    """A teacher goes down where it is; who takes his place for another goes where that leads.
+
+    Without mistakes, three of four seeds that were looked at stay in the flat one, all or in part.
+    """
     rng = np.random.default_rng(seed)
     z = rng.uniform(-1.5, 1.5, size=(200, DX + DU))
     model = replace(linear(np.eye(DX), 0.1 * np.eye(DX, DU)), z=z, first=z[:50, :DX])
@@ -255,18 +258,21 @@ def test_who_was_mistaken_finds_the_deeper_of_two_wells(tries, seed):
     options = ImaginationOptions(15, imagined_conditions=40, imagined_tries=tries)
     after, _, _ = after_practice(model, cost, 1.0, options, 200, rng, seed)
     stays = 0.5 * T
-    assert after(starts) < 0.6 * stays if tries > 1 else after(starts) > 0.9 * stays
+    if tries == 1:
+        assert after(starts) > 0.9 * stays
+    else:
+        assert after(starts) < 0.6 * stays
 
 
 def test_what_was_tried_is_what_a_mistaken_student_does(rng, monkeypatch):
     """And its mistake fades, leads towards a state that was seen, and spares the first try."""
     model = replace(linear(A, B), z=rng.normal(size=(7, DX + DU)), first=rng.normal(size=(5, DX)))
-    trials, fits = [], []
+    rounds, fits = [], []
 
     def imagined(model, act, starts, steps, bounds, mistakes=0.0):
         seen = imagine(model, act, starts, steps, bounds, mistakes)
         wanted = act((seen.X[:, 0] + mistakes).reshape(-1, DX)).reshape(-1, steps, DU)
-        trials.append((starts, mistakes, wanted, seen))
+        rounds.append((starts, mistakes, wanted, seen))
         return seen
 
     def fitted(seen, controller, *others):
@@ -279,7 +285,7 @@ def test_what_was_tried_is_what_a_mistaken_student_does(rng, monkeypatch):
     M, tries = 40, 6
     options = ImaginationOptions(3, imagined_conditions=M, imagined_tries=tries)
     _, _, predicted = after_practice(model, target, 0.5, options, 50, rng)
-    (starts, mistakes, wanted, seen), (chosen, controller) = trials[-1], fits[-1]
+    (starts, mistakes, wanted, seen), (chosen, controller) = rounds[-1], fits[-1]
     assert starts.shape == (M * tries, DX)
     np.testing.assert_allclose(mistakes, FADING ** np.arange(T)[:, None] * mistakes[:, :1])
     mistakes = mistakes.reshape(M, tries, T, DX)
