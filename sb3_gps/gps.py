@@ -45,7 +45,7 @@ from sb3_gps.environment import (
 )
 from sb3_gps.features import ImageExtractor
 from sb3_gps.hardware import one_blas_thread
-from sb3_gps.imagination import ImaginationOptions, practise, trusted_steps
+from sb3_gps.imagination import ImaginationOptions, acts, practise, trusted_steps
 from sb3_gps.learned_cost import LearnedCost
 from sb3_gps.options import check_options, pick
 from sb3_gps.policies import GPSPolicy, MlpPolicy, policy_aliases, resolve_policy
@@ -141,8 +141,8 @@ class GPS(ResumableAlgorithm):
         The model is used where it foresaw the newest trials for half of ``imagined_horizon``, and
         no episode has ended early
     :param imagined_conditions: trials in such a round
-    :param imagined_tries: of each of them; in all but the first the student is mistaken about its
-        state at first, which may lead another way that is cheaper; 1: one way alone
+    :param imagined_tries: of each of them; in all but the first the student is pushed, or mistaken
+        about its state, at first, which may lead another way that is cheaper; 1: one way alone
     :param imagined_horizon: their steps
     :param nu: weight of BADMM's KL between teacher and student, 0.01 as in the paper
     :param dual_rate: of BADMM's multipliers, 0.1 as in the paper
@@ -528,7 +528,8 @@ class GPS(ResumableAlgorithm):
 
         tried, went_back = None, False
         linearised = student.linearized(self.batches)[0] if on_policy else None
-        imagined_steps = self._trusted(task, batch.samples)  # before the model learns from them
+        # Before the model learns from them.
+        imagined_steps = self._trusted(task, batch.samples, student if on_policy else None)
         with timed(self.seconds, "teachers"), located(self.iteration + 1):
             observed = teachers.observe(batch.samples, self.rng, self.linearised, linearised, costs)
         if always_new:
@@ -575,13 +576,18 @@ class GPS(ResumableAlgorithm):
         record_iteration(self.logger, row, observed.sampled_cost)
         return tried
 
-    def _trusted(self, task: Task, samples: Trajectories) -> int:
-        """Steps of imagined trials, as the last model foresaw these; 0: there are to be none."""
+    def _trusted(self, task: Task, samples: Trajectories, acted: Student | None) -> int:
+        """Steps of imagined trials, as the last model foresaw these; 0: there are to be none.
+
+        :param acted: in these; None: the teachers
+        """
         assert self.teachers is not None
         if not self.imagined_rounds or self.teachers.learned is None:
             return 0
-        options = pick(ImaginationOptions, vars(self))
-        return options.horizon(task.horizon, trusted_steps(self.teachers.learned, samples))
+        act = None if acted is None else partial(acts, acted.policy)
+        bounds = task.action_low, task.action_high
+        trusted = trusted_steps(self.teachers.learned, samples, act, bounds)
+        return pick(ImaginationOptions, vars(self)).horizon(task.horizon, trusted)
 
     def _practise(self, task: Task, student: Student, horizon: int, scope: dict[str, Any]) -> float:
         """Rounds in the learned model; what the last one cost."""

@@ -1,8 +1,8 @@
 """Practice in the learned model: trials that cost no step of the environment.
 
     repeat  let the student act in the model, from many starts            imagine
-            the same mistaken about its state at first, in case that      chosen_tries
-                leads another way that is cheaper
+            the same pushed, or mistaken about its state, at first, in    detours
+                case that leads another way that is cheaper               chosen_tries
             a step of a teacher about each of these trials                Teachers.step
             let the student follow                                        Student.follow
 
@@ -14,10 +14,14 @@ trials from states that were seen); the step itself is that of the real trials.
 
 A teacher improves the way that it is shown. Whether a pendulum swings up to the left or to the
 right, or which way an arm turns to what lies behind it, is not up to it: students took the longer
-way for some of the starts, each seed for others. A student that takes its state for another, less
-and less from step to step, goes the way that it knows from there, and arrives where it should. The
-mistake is towards a state that was seen, or as far beyond: mistaken by noise of any direction, a
-student does what nobody ever saw, and the model promises anything.
+way for some of the starts, each seed for others. So each trial has several tries, and the cheapest
+is learned from. In some the student is pushed at first: its actions differ by as much for some
+steps, after which it goes on from where that brought it. In the others it takes its state for
+another, less and less from step to step, goes the way that it knows from there, and arrives where
+it should. The mistake is towards a state that was seen, or as far beyond: mistaken by noise of any
+direction, a student does what nobody ever saw, and the model promises anything. A pendulum that
+hangs needs the push (of its wrong ways, tries found six times as many better ones), an arm the
+mistake.
 
 A model is trusted as far as it foresaw the newest trials before it learned from them
 (``trusted_steps``), and not used where that is not far, or where episodes have ended early: what
@@ -28,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +40,7 @@ import numpy as np
 from sb3_gps.core.costs import trajectory_costs
 from sb3_gps.core.types import Trajectories
 from sb3_gps.dynamics import ChangeModel, along
+from sb3_gps.policies import GPSPolicy
 from sb3_gps.student import Batch, Student, read_state
 from sb3_gps.supervised import student_actions
 from sb3_gps.teachers import Teachers, fit_about
@@ -45,6 +51,7 @@ STARTS = 10  # states of a trial that a model is tried from, spread over its tim
 BATCHES = 5  # rounds that the student learns from; of two, it changes its mind too often
 MISTAKEN = 2.0  # largest alpha of a mistake alpha (x' - x), x' another state
 FADING = 0.95  # of a mistake, a step; 8 % is left of it after 50
+PUSHED = 20  # steps that a push lasts at most
 SPARED = 0.15  # share of its cost that another way has to spare: less is the teachers' work
 BEYOND = 0.5  # half ranges of the action beyond its bounds that a student is to want at most
 
@@ -56,7 +63,8 @@ class ImaginationOptions:
     """
     :param imagined_rounds: of imagined trials and learning from them, in each iteration
     :param imagined_conditions: trials in a round
-    :param imagined_tries: of each trial; in all but the first, the student is mistaken at first
+    :param imagined_tries: of each trial; in all but the first, the student is pushed or mistaken
+        at first
     :param imagined_horizon: steps of a trial
     """
 
@@ -74,25 +82,40 @@ class ImaginationOptions:
         return min(wanted, trusted) if 2 * trusted >= wanted else 0
 
 
-def trusted_steps(model: ChangeModel, samples: Trajectories) -> int:
+def trusted_steps(
+    model: ChangeModel,
+    samples: Trajectories,
+    act: Act | None,
+    bounds: tuple[np.ndarray, np.ndarray],
+) -> int:
     """For how many steps a model foresees trials that it has not learned from.
 
-    Begun in some of their states and given their actions, the median of its errors stays below
-    ``FORESEEN`` deviations of the states.
+    Begun in some of their states, with whoever acted acting again and the same noise, the median
+    of its errors stays below ``FORESEEN`` deviations of the states. Given the same actions
+    instead, a pendulum that is about to fall would part from its model at once.
 
+    :param act: who acted, without its noise; None: it is not known, and the actions are the same
+    :param bounds: lowest and highest action, (dU,) each
     :return: as many as episodes last, where it foresees all of them; 0: one has ended early
     """
     T = samples.X.shape[2]
     if model.ended_early or (samples.length < T).any():
         return 0
     X, U = (a.reshape(-1, *a.shape[2:]) for a in (samples.X, samples.U))
+
+    def acted(x: np.ndarray) -> np.ndarray:
+        if act is None:
+            return np.zeros((*x.shape[:-1], U.shape[-1]))
+        return np.clip(act(x.reshape(-1, x.shape[-1])), *bounds).reshape(*x.shape[:-1], -1)
+
+    noise = U - acted(X)
     t = np.arange(0, T, max(1, T // STARTS))
     x = X[:, t]
     for done in range(T):
         t, x = t[t + 1 < T], x[:, t + 1 < T]
         if not len(t):
             break
-        x = model.step(x, U[:, t])
+        x = model.step(x, np.clip(acted(x) + noise[:, t], *bounds))
         t = t + 1
         # A trial that is lost is no farther than far: nothing is to overflow.
         off = np.clip(np.nan_to_num((x - X[:, t]) / model.spread, nan=FAR), -FAR, FAR)
@@ -109,23 +132,27 @@ def imagine(
     steps: int,
     bounds: tuple[np.ndarray, np.ndarray],
     mistakes: np.ndarray | float = 0.0,
+    pushes: np.ndarray | float = 0.0,
 ) -> Trajectories:
     """Trials in the model, without noise; they end far from all states that were seen.
 
     :param starts: first states, (M, dX)
     :param bounds: lowest and highest action, (dU,) each
     :param mistakes: what is added to the states that are acted on, (M, T, dX) or 0
+    :param pushes: what is added to the actions, (M, T, dU) or 0
     :return: (M, 1, T, ...)
     """
-    M, dX = starts.shape
+    (M, dX), dU = starts.shape, len(bounds[0])
     mistakes = np.broadcast_to(mistakes, (M, steps, dX))
-    X, U = np.empty((M, steps, dX)), np.zeros((M, steps, len(bounds[0])))
+    pushes = np.broadcast_to(pushes, (M, steps, dU))
+    X, U = np.empty((M, steps, dX)), np.zeros((M, steps, dU))
     length = np.full(M, steps)
     running = np.ones(M, dtype=bool)
     x = starts
     for t in range(steps):
         X[:, t] = x
-        U[running, t] = np.clip(act(x[running] + mistakes[running, t]), *bounds)
+        wanted = act(x[running] + mistakes[running, t]) + pushes[running, t]
+        U[running, t] = np.clip(wanted, *bounds)
         if t + 1 == steps:
             break
         after = model.step(x, U[:, t])
@@ -137,6 +164,30 @@ def imagine(
             break
         x = np.where(running[:, None], after, x)
     return Trajectories(X[:, None], U[:, None], length[:, None])
+
+
+def detours(
+    states: np.ndarray, steps: int, bounds: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """How each try but the first departs from what the student would do: by a push or a mistake.
+
+    A push is up to the range of the action, to either side, for up to ``PUSHED`` steps.
+
+    :param states: where a trial begins, and what it is taken for in its other tries, (M, tries, dX)
+    :param steps: T
+    :param bounds: lowest and highest action, (dU,) each
+    :return: mistakes (M, tries, T, dX) and pushes (M, tries, T, dU), as of ``imagine``
+    """
+    M, tries, _ = states.shape
+    t = np.arange(steps)[:, None]
+    wrong = rng.uniform(0.0, MISTAKEN, size=(M, tries, 1)) * (states - states[:, :1])
+    reach = bounds[1] - bounds[0]
+    push = rng.uniform(-reach, reach, size=(M, tries, len(reach)))
+    last = rng.integers(1, PUSHED, size=(M, tries, 1, 1), endpoint=True)
+    pushed = np.arange(tries) % 2 == 1
+    wrong[:, pushed] = 0.0
+    push[:, ~pushed] = 0.0
+    return FADING**t * wrong[:, :, None], (t < last) * push[:, :, None]
 
 
 def chosen_tries(tried: Trajectories, costs: np.ndarray) -> np.ndarray:
@@ -155,6 +206,11 @@ def chosen_tries(tried: Trajectories, costs: np.ndarray) -> np.ndarray:
     known = np.where(lost, np.inf, costs)
     spares = costs[:, 0] - known.min(axis=1) > SPARED * np.abs(costs[:, 0])
     return np.arange(M) * tries + np.where(spares, known.argmin(axis=1), 0)
+
+
+def acts(policy: GPSPolicy, x: np.ndarray) -> np.ndarray:
+    """The actions of a policy that sees the state, not clipped, (n, dU)."""
+    return student_actions(policy, x.astype(np.float32))
 
 
 def practise(
@@ -183,21 +239,19 @@ def practise(
     learning = replace(student.options, student_batches=BATCHES)
     student = replace(student, read=read_state, options=learning)
     pools = (model.first, M // 2), (model.z[:, : model.dX], M - M // 2)
-    fading = FADING ** np.arange(horizon)[:, None]
     batches: list[Batch] = []
-
-    def act(x: np.ndarray) -> np.ndarray:
-        return student_actions(student.policy, x.astype(np.float32))
+    act = partial(acts, student.policy)
 
     for _ in range(options.imagined_rounds):
         # The first is where a trial begins, the others what it is taken for.
         states = np.concatenate(
             [pool[rng.integers(len(pool), size=(n, tries))] for pool, n in pools]
         )
-        wrong = rng.uniform(0.0, MISTAKEN, size=(M, tries, 1)) * (states - states[:, :1])
-        mistakes = fading * wrong.reshape(M * tries, 1, -1)
+        mistakes, pushes = (
+            a.reshape(M * tries, horizon, -1) for a in detours(states, horizon, bounds, rng)
+        )
         starts = np.repeat(states[:, 0], tries, axis=0)
-        tried = imagine(model, act, starts, horizon, bounds, mistakes)
+        tried = imagine(model, act, starts, horizon, bounds, mistakes, pushes)
         # In parts: the features of a cost are many times its inputs.
         parts = [trajectory_costs(teachers.cost, tried[i : i + M]) for i in range(0, M * tries, M)]
         tried_costs = np.concatenate(parts).reshape(M, tries)
@@ -208,10 +262,11 @@ def practise(
         # What acted: the actions that were tried, with the feedback of where it really was.
         acted = student.differentiated(batch)
         x = trials.X[:, 0]
-        changed = act((x + mistakes[chosen]).reshape(-1, model.dX)) - act(x.reshape(-1, model.dX))
+        wrong, right = (act(s.reshape(-1, model.dX)) for s in (x + mistakes[chosen], x))
+        changed = (wrong - right).reshape(acted.k.shape) + pushes[chosen]
         fit = fit_about(
             trials,
-            replace(acted, k=acted.k + changed.reshape(acted.k.shape)),
+            replace(acted, k=acted.k + changed),
             along(trials, model.jacobian(trials.Z), teachers.options.min_dynamics_variance),
             teachers.cost,
             tried_costs.reshape(-1)[chosen],
