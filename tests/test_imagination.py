@@ -26,8 +26,10 @@ from sb3_gps.imagination import (
     FADING,
     FAR,
     MISTAKEN,
+    PUSHED,
     ImaginationOptions,
     chosen_tries,
+    detours,
     imagine,
     practise,
     trusted_steps,
@@ -41,7 +43,7 @@ from sb3_gps.teachers import TeacherOptions, Teachers, fit_about
 DX, DU, T = 3, 2, 30
 A = np.array([[1.0, 0.1, 0.0], [-0.1, 0.95, 0.0], [0.0, 0.05, 0.9]])
 B = np.array([[0.0, 0.0], [0.2, 0.0], [0.0, 0.3]])
-LOW, HIGH = np.array([-0.5, -1.0]), np.array([0.5, 1.0])
+BOUNDS = LOW, HIGH = np.array([-0.5, -1.0]), np.array([0.5, 1.0])
 
 
 def linear(A: np.ndarray, B: np.ndarray, spread: float = 1.0) -> ChangeModel:
@@ -71,25 +73,48 @@ def trials(rng: np.random.Generator, M: int = 6) -> Trajectories:
     return Trajectories(X, U)
 
 
+def foreseen(
+    model: ChangeModel, seen: Trajectories, act: Callable[[np.ndarray], np.ndarray] | None = None
+) -> int:
+    return trusted_steps(model, seen, act, BOUNDS)
+
+
 def test_a_model_is_trusted_as_far_as_it_foresaw(rng):
     seen = trials(rng)
-    assert trusted_steps(linear(A, B), seen) == T
+    assert foreseen(linear(A, B), seen) == T
     slightly, badly = linear(A + 0.05 * np.eye(DX), B), linear(A + np.eye(DX), B)
-    assert 0 == trusted_steps(badly, seen) < trusted_steps(slightly, seen) < T
+    assert 0 == foreseen(badly, seen) < foreseen(slightly, seen) < T
     # The same errors are less where states differ more.
-    assert trusted_steps(linear(A + 0.05 * np.eye(DX), B, spread=100.0), seen) == T
+    assert foreseen(linear(A + 0.05 * np.eye(DX), B, spread=100.0), seen) == T
+
+
+def test_what_feedback_keeps_upright_is_foreseen_with_that_feedback(rng):
+    """Small errors of a model grow in an unstable system, but not in the loop that acted there."""
+    unstable, almost = np.diag([1.5, 1.3, 0.9]), np.diag([1.51, 1.3, 0.9])
+    push = np.eye(DX, DU)
+    act = lambda x: -0.7 * x[:, :DU]  # noqa: E731
+    X, U = np.empty((6, 1, T, DX)), np.empty((6, 1, T, DU))
+    x = 0.3 * rng.uniform(-1.0, 1.0, size=(6, DX))
+    for t in range(T):
+        X[:, 0, t] = x
+        U[:, 0, t] = np.clip(act(x) + rng.normal(0.0, 0.02, size=(6, DU)), LOW, HIGH)
+        x = x @ unstable.T + U[:, 0, t] @ push.T
+    seen, model = Trajectories(X, U), linear(almost, push, spread=X.std())
+    assert foreseen(linear(unstable, push, spread=X.std()), seen, act) == T
+    assert foreseen(model, seen, act) == T
+    assert foreseen(model, seen) < T // 2
 
 
 def test_no_model_is_trusted_where_a_trial_ended_early(rng):
     seen, model = trials(rng), linear(A, B)
     length = np.full((6, 1), T)
     length[4] = T - 1
-    assert trusted_steps(model, Trajectories(seen.X, seen.U, length)) == 0
-    assert trusted_steps(replace(model, ended_early=True), seen) == 0  # once is enough
+    assert foreseen(model, Trajectories(seen.X, seen.U, length)) == 0
+    assert foreseen(replace(model, ended_early=True), seen) == 0  # once is enough
 
 
 def test_a_model_that_overflows_is_not_trusted(rng):
-    assert trusted_steps(linear(1e200 * A, B), trials(rng)) == 0
+    assert foreseen(linear(1e200 * A, B), trials(rng)) == 0
 
 
 @pytest.mark.parametrize(("trusted", "wanted"), [(50, 20), (20, 20), (12, 12), (10, 10), (9, 0)])
@@ -103,7 +128,7 @@ def test_short_episodes_need_no_more():
 
 def test_imagined_trials_are_those_of_the_model_with_actions_as_executed(rng):
     starts, gain = rng.normal(size=(5, DX)), rng.normal(size=(DX, DU))
-    seen = imagine(linear(A, B), lambda x: x @ gain, starts, T, (LOW, HIGH))
+    seen = imagine(linear(A, B), lambda x: x @ gain, starts, T, BOUNDS)
     assert seen.X.shape == (5, 1, T, DX) and (seen.length == T).all()
     X, U = seen.X[:, 0], seen.U[:, 0]
     np.testing.assert_array_equal(X[:, 0], starts)
@@ -115,10 +140,41 @@ def test_imagined_trials_are_those_of_the_model_with_actions_as_executed(rng):
 def test_who_is_mistaken_acts_on_another_state_than_the_model_does(rng):
     starts, gain = rng.normal(size=(5, DX)), 0.1 * rng.normal(size=(DX, DU))
     mistakes = rng.normal(size=(5, T, DX))
-    seen = imagine(linear(A, B), lambda x: x @ gain, starts, T, (LOW, HIGH), mistakes)
+    seen = imagine(linear(A, B), lambda x: x @ gain, starts, T, BOUNDS, mistakes)
     X, U = seen.X[:, 0], seen.U[:, 0]
     np.testing.assert_allclose(U, np.clip((X + mistakes) @ gain, LOW, HIGH))
     np.testing.assert_allclose(X[:, 1:], X[:, :-1] @ A.T + U[:, :-1] @ B.T, atol=1e-12)
+
+
+def test_who_is_pushed_does_as_much_more(rng):
+    starts, gain = rng.normal(size=(5, DX)), 0.1 * rng.normal(size=(DX, DU))
+    pushes = rng.normal(size=(5, T, DU))
+    seen = imagine(linear(A, B), lambda x: x @ gain, starts, T, BOUNDS, pushes=pushes)
+    X, U = seen.X[:, 0], seen.U[:, 0]
+    np.testing.assert_allclose(U, np.clip(X @ gain + pushes, LOW, HIGH))
+    np.testing.assert_allclose(X[:, 1:], X[:, :-1] @ A.T + U[:, :-1] @ B.T, atol=1e-12)
+
+
+def test_a_try_is_the_student_s_own_or_pushed_or_mistaken(rng):
+    M, tries = 50, 6
+    states = rng.normal(size=(M, tries, DX))
+    mistakes, pushes = detours(states, T, BOUNDS, rng)
+    assert mistakes.shape == (M, tries, T, DX) and pushes.shape == (M, tries, T, DU)
+    departs = mistakes.any(axis=(2, 3)), pushes.any(axis=(2, 3))
+    assert not (departs[0] | departs[1])[:, 0].any()
+    assert ((departs[0] ^ departs[1])[:, 1:]).all() and departs[1][:, 1::2].all()
+    # The push is one, for a while, of up to all that there is to either side.
+    lasts = pushes.any(axis=3).sum(axis=2)[:, 1::2]
+    assert (lasts.min(), lasts.max()) == (1, PUSHED)
+    first = pushes[:, :, :1]
+    np.testing.assert_array_equal(pushes, np.where(pushes != 0.0, first, 0.0))
+    share = first[:, 1::2] / (HIGH - LOW)
+    assert -1.0 <= share.min() < -0.9 and 0.9 < share.max() <= 1.0
+    # The mistake fades, towards another state or as far beyond it.
+    np.testing.assert_allclose(mistakes, FADING ** np.arange(T)[:, None] * mistakes[:, :, :1])
+    alpha = mistakes[:, 2::2, 0] / (states[:, 2::2] - states[:, :1])
+    np.testing.assert_allclose(alpha, alpha[..., :1] * np.ones(DX))
+    assert 0.0 <= alpha.min() < 0.2 and MISTAKEN - 0.2 < alpha.max() <= MISTAKEN
 
 
 def test_another_way_is_taken_where_it_spares_much():
@@ -126,7 +182,7 @@ def test_another_way_is_taken_where_it_spares_much():
     X, length = np.zeros((12, 1, T, DX)), np.full((12, 1), T)
     tried = Trajectories(X, X[..., :DU], length)
     assert chosen_tries(tried, costs).tolist() == [0, 5, 8, 11]
-    # Who got lost does not count, unless nobody was mistaken.
+    # Who got lost does not count, unless it is the student's own way.
     length[[3, 5, 11]] = T - 1
     assert chosen_tries(tried, costs).tolist() == [0, 3, 8, 10]
 
@@ -134,7 +190,7 @@ def test_another_way_is_taken_where_it_spares_much():
 def test_imagined_trials_end_far_from_all_that_was_seen(rng):
     starts = np.array([[1.0, 0.0, 0.0]])
     still = lambda x: np.zeros((len(x), DU))  # noqa: E731
-    seen = imagine(linear(2.0 * np.eye(DX), B), still, starts, T, (LOW, HIGH))
+    seen = imagine(linear(2.0 * np.eye(DX), B), still, starts, T, BOUNDS)
     assert seen.length[0, 0] == 3  # 1, 2, 4, and 8 is beyond
     assert np.abs(seen.X).max() <= FAR
 
@@ -142,7 +198,7 @@ def test_imagined_trials_end_far_from_all_that_was_seen(rng):
 def test_what_a_student_is_to_want_is_beyond_the_bounds_but_not_far(rng):
     seen = trials(rng)
     mean = 10.0 * rng.normal(size=seen.U.shape)
-    batch = within_reach(Batch(seen, None, (mean, np.ones((6, 1, T, DU, DU)))), (LOW, HIGH))
+    batch = within_reach(Batch(seen, None, (mean, np.ones((6, 1, T, DU, DU)))), BOUNDS)
     assert batch.targets is not None
     middle, half = 0.5 * (LOW + HIGH), 0.5 * (HIGH - LOW)
     inside = np.abs(mean - middle) < half
@@ -241,10 +297,10 @@ def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(
 
 
 @pytest.mark.parametrize(("tries", "seed"), [(1, 2), (16, 1), (16, 2)])
-def test_who_was_mistaken_finds_the_deeper_of_two_wells(tries, seed):
-    """A teacher goes down where it is; who takes his place for another goes where that leads.
+def test_who_tries_finds_the_deeper_of_two_wells(tries, seed):
+    """A teacher goes down where it is; who departs from that goes where it leads.
 
-    Without mistakes, three of four seeds that were looked at stay in the flat one, all or in part.
+    Without, three of four seeds that were looked at stay in the flat one, all or in part.
     """
     rng = np.random.default_rng(seed)
     z = rng.uniform(-1.5, 1.5, size=(200, DX + DU))
@@ -259,49 +315,49 @@ def test_who_was_mistaken_finds_the_deeper_of_two_wells(tries, seed):
     after, _, _ = after_practice(model, cost, 1.0, options, 200, rng, seed)
     stays = 0.5 * T
     if tries == 1:
-        assert after(starts) > 0.9 * stays
+        assert after(starts) > 0.85 * stays
     else:
         assert after(starts) < 0.6 * stays
 
 
-def test_what_was_tried_is_what_a_mistaken_student_does(rng, monkeypatch):
-    """And its mistake fades, leads towards a state that was seen, and spares the first try."""
+def test_what_is_learned_from_is_what_was_tried(rng, monkeypatch):
+    """From a state that was seen; the others that it is taken for are such states as well."""
     model = replace(linear(A, B), z=rng.normal(size=(7, DX + DU)), first=rng.normal(size=(5, DX)))
-    rounds, fits = [], []
+    known, rounds, fits = [], [], []
 
-    def imagined(model, act, starts, steps, bounds, mistakes=0.0):
-        seen = imagine(model, act, starts, steps, bounds, mistakes)
-        wanted = act((seen.X[:, 0] + mistakes).reshape(-1, DX)).reshape(-1, steps, DU)
-        rounds.append((starts, mistakes, wanted, seen))
+    def detoured(states, *others):
+        known.append(states)
+        return detours(states, *others)
+
+    def imagined(model, act, starts, steps, bounds, mistakes, pushes):
+        seen = imagine(model, act, starts, steps, bounds, mistakes, pushes)
+        wanted = act((seen.X[:, 0] + mistakes).reshape(-1, DX)).reshape(pushes.shape) + pushes
+        rounds.append((starts, wanted, seen))
         return seen
 
     def fitted(seen, controller, *others):
         fits.append((seen, controller))
         return fit_about(seen, controller, *others)
 
+    monkeypatch.setattr("sb3_gps.imagination.detours", detoured)
     monkeypatch.setattr("sb3_gps.imagination.imagine", imagined)
     monkeypatch.setattr("sb3_gps.imagination.fit_about", fitted)
     target = lambda x, u, t: (x[:, 0] - 1.0).square() + 0.1 * u.square().sum(-1)  # noqa: E731
     M, tries = 40, 6
     options = ImaginationOptions(3, imagined_conditions=M, imagined_tries=tries)
     _, _, predicted = after_practice(model, target, 0.5, options, 50, rng)
-    (starts, mistakes, wanted, seen), (chosen, controller) = rounds[-1], fits[-1]
-    assert starts.shape == (M * tries, DX)
-    np.testing.assert_allclose(mistakes, FADING ** np.arange(T)[:, None] * mistakes[:, :1])
-    mistakes = mistakes.reshape(M, tries, T, DX)
-    assert not mistakes[:, 0].any() and mistakes[:, 1:].any(axis=(0, 2, 3)).all()
-    for m, pool in ((0, model.first), (M - 1, model.z[:, :DX])):
-        start = starts[m * tries]
-        others = pool - start
-        assert (others == 0.0).all(axis=1).any()
-        assert (starts.reshape(M, tries, DX)[m] == start).all()
-        for mistake in mistakes[m, 1:, 0]:
-            share = (others @ mistake) / np.maximum(np.square(others).sum(axis=1), 1e-12)
-            error = np.abs(share[:, None] * others - mistake).max(axis=1)
-            assert error.min() < 1e-9 and 0.0 <= share[error.argmin()] <= MISTAKEN
-    costs = trajectory_costs(DifferentiableCost(target), seen).reshape(M, tries)
-    assert predicted == pytest.approx(costs[:, 0].mean())
-    index = chosen_tries(seen, costs)
+    for states, (starts, _, _) in zip(known, rounds, strict=True):
+        np.testing.assert_array_equal(starts.reshape(M, tries, DX), states[:, :1].repeat(tries, 1))
+        for half, pool in ((states[: M // 2], model.first), (states[M // 2 :], model.z[:, :DX])):
+            assert (half[..., None, :] == pool).all(axis=-1).any(axis=-1).all()
+
+    def costs_of(seen: Trajectories) -> np.ndarray:
+        return trajectory_costs(DifferentiableCost(target), seen).reshape(M, tries)
+
+    assert predicted == pytest.approx(costs_of(rounds[-1][-1])[:, 0].mean())
+    # A student that has learned nothing does better on some other ways.
+    (_, wanted, seen), (chosen, controller) = rounds[0], fits[0]
+    index = chosen_tries(seen, costs_of(seen))
     assert 0 < (index % tries > 0).sum() < M
     np.testing.assert_array_equal(chosen.X, seen.X[index])
     acts = np.einsum("mtux,mtx->mtu", controller.K, chosen.X[:, 0]) + controller.k
