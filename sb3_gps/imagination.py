@@ -19,9 +19,8 @@ is learned from. In some the student is pushed at first: its actions differ by a
 steps, after which it goes on from where that brought it. In the others it takes its state for
 another, less and less from step to step, goes the way that it knows from there, and arrives where
 it should. The mistake is towards a state that was seen, or as far beyond: mistaken by noise of any
-direction, a student does what nobody ever saw, and the model promises anything. A pendulum that
-hangs needs the push (of its wrong ways, tries found six times as many better ones), an arm the
-mistake.
+direction, a student does what nobody ever saw, and the model promises anything. Which of the two
+finds more depends on the task: a pendulum that hangs has to be moved first, an arm to go round.
 
 A model is trusted as far as it foresaw the newest trials before it learned from them
 (``trusted_steps``), and not used where that is not far, or where episodes have ended early: what

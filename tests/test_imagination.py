@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,6 +29,7 @@ from sb3_gps.imagination import (
     MISTAKEN,
     PUSHED,
     ImaginationOptions,
+    acts,
     chosen_tries,
     detours,
     imagine,
@@ -37,7 +39,7 @@ from sb3_gps.imagination import (
 )
 from sb3_gps.policies import MlpPolicy
 from sb3_gps.student import Batch, Student, StudentOptions, read_state
-from sb3_gps.supervised import action_jacobian, student_actions
+from sb3_gps.supervised import action_jacobian
 from sb3_gps.teachers import TeacherOptions, Teachers, fit_about
 
 DX, DU, T = 3, 2, 30
@@ -257,8 +259,7 @@ def after_practice(
     untrained = copy.deepcopy(policy)
 
     def worth(starts: np.ndarray, policy: MlpPolicy = policy) -> float:
-        act = lambda x: student_actions(policy, x.astype(np.float32))  # noqa: E731
-        seen = imagine(model, act, starts, T, bounds)
+        seen = imagine(model, partial(acts, policy), starts, T, bounds)
         return float(trajectory_costs(teachers.cost, seen).mean())
 
     rounds: list[int] = []
@@ -360,8 +361,8 @@ def test_what_is_learned_from_is_what_was_tried(rng, monkeypatch):
     index = chosen_tries(seen, costs_of(seen))
     assert 0 < (index % tries > 0).sum() < M
     np.testing.assert_array_equal(chosen.X, seen.X[index])
-    acts = np.einsum("mtux,mtx->mtu", controller.K, chosen.X[:, 0]) + controller.k
-    np.testing.assert_allclose(acts, wanted[index], atol=1e-5)
+    done = np.einsum("mtux,mtx->mtu", controller.K, chosen.X[:, 0]) + controller.k
+    np.testing.assert_allclose(done, wanted[index], atol=1e-5)
 
 
 PRACTICE = dict(
@@ -384,7 +385,7 @@ def test_a_run_practises_where_its_model_foresees():
     gps.unfinished.restore(gps.policy)
     (batch,) = gps.batches[-1:]
     assert batch.targets is not None
-    actions = student_actions(gps.policy, batch.samples.X.astype(np.float32).reshape(-1, 4))
+    actions = acts(gps.policy, batch.samples.X.reshape(-1, 4))
     np.testing.assert_allclose(batch.targets[0].reshape(-1, 2), actions)
 
 
