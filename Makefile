@@ -56,8 +56,9 @@ demo: gl  ## train from images on ShapeCube and evaluate; model, curve, video an
 	# Threads that wait by spinning make a run many times slower where another job has a core.
 	OMP_WAIT_POLICY=passive $(PY) -m sb3_gps demo --out $(OUT) $(ARGS)
 
-test: $(INSTALLED_DEV) gl  ## run the tests
-	$(PY) -m pytest $(ARGS)
+test: $(INSTALLED_DEV) gl  ## run the tests, on all cores
+	# One thread each: those of two tests would wait for each other.
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(INSTALLED_DEV)  ## ruff (rules and format) and mypy
 	$(PY) -m ruff check .

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from sb3_gps.hardware import cores
+
 torch.set_num_threads(1)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: as many as this process may use, not those of the machine."""
+    return cores()
 
 
 @pytest.fixture(autouse=True)
