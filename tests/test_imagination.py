@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from scipy.optimize import lsq_linear
 from stable_baselines3.common.env_util import make_vec_env
 from toy_envs import HORIZON, QUICK
 
-from sb3_gps import GPS
+from sb3_gps import GPS, imagination
 from sb3_gps.autodiff import CostFunction, DifferentiableCost
 from sb3_gps.core.costs import trajectory_costs
 from sb3_gps.core.initial import random_controller
@@ -295,6 +296,43 @@ def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(
     after, before, predicted = after_practice(model, cost, 10.0, options, 300, rng)
     assert optimal < after(starts) < 1.05 * optimal < 0.5 * before(starts)
     assert 0.3 * optimal < predicted < 3.0 * optimal  # other starts
+
+
+@pytest.mark.parametrize("aware", [True, False])
+def test_a_student_learns_what_is_best_within_its_bounds(aware, rng, monkeypatch):
+    """A mass that is to be brought to rest by no more than a force: best by a dense bounded QP.
+
+    Teachers that know nothing of the bounds plan with more, and brake too early.
+    """
+    if not aware:
+        monkeypatch.setattr(imagination, "within_bounds", lambda fit, bounds: fit)
+    A = np.array([[1.0, 0.1, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.5]])
+    B = np.array([[0.0, 0.0], [0.1, 0.0], [0.0, 0.1]])
+    first, starts = rng.uniform(-1.0, 1.0, (20, DX)), rng.uniform(-1.0, 1.0, (50, DX))
+    model = replace(linear(A, B), z=rng.normal(size=(200, DX + DU)), first=first)
+
+    def cost(x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
+        return x[:, 0].square() + 0.01 * x[:, 2].square() + 1e-3 * u.square().sum(-1)
+
+    # x_t = A^t x_0 + sum_s A^(t-1-s) B u_s
+    power = [np.linalg.matrix_power(A, t) for t in range(T)]
+    response = np.zeros((T, DX, T, DU))
+    for t in range(T):
+        for s in range(t):
+            response[t, :, s] = power[t - 1 - s] @ B
+    root = np.array([1.0, 0.0, 0.1])  # of the cost of a state
+    rows = (root[:, None, None] * response).reshape(T * DX, T * DU)
+    rows = np.concatenate([rows, np.sqrt(1e-3) * np.eye(T * DU)])
+    best = []
+    for start in starts:
+        free = (root * (np.stack(power) @ start)).reshape(-1)
+        aim = np.concatenate([-free, np.zeros(T * DU)])
+        best.append(2.0 * lsq_linear(rows, aim, bounds=(-1.0, 1.0)).cost)
+    optimal = float(np.mean(best))
+    options = ImaginationOptions(10, imagined_conditions=40, imagined_tries=1)
+    after, before, _ = after_practice(model, cost, 1.0, options, 300, rng)
+    assert optimal < after(starts) < 0.3 * before(starts)
+    assert (after(starts) < 1.005 * optimal) == aware
 
 
 @pytest.mark.parametrize(("tries", "seed"), [(1, 2), (16, 1), (16, 2)])

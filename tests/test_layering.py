@@ -19,6 +19,7 @@ CORE_LAYERS = [
     {"mixture", "lqr", "costs", "initial", "exploration", "step_size"},
     {"fitting", "duals"},
     {"badmm", "mirror_descent", "improvement"},
+    {"bounds"},
 ]
 
 
