@@ -14,6 +14,7 @@ from sb3_gps import baselines
 from sb3_gps.baselines import mean_return, options_of, run_gps, run_sb3
 from sb3_gps.commands import benchmark_environments as command
 from sb3_gps.curves import reached
+from sb3_gps.experiment import machine
 from sb3_gps.runs import records
 
 ENV = "Toy/PointMass-v0"
@@ -81,7 +82,15 @@ def test_all_see_the_same_episodes():
 
 def record(algorithm: str, seed: int, curve: list) -> dict:
     points = [{"steps": steps, "return": value} for steps, value in curve]
-    return {"env": "Reacher-v5", "algorithm": algorithm, "seed": seed, "curve": points}
+    return {
+        "env": "Reacher-v5",
+        "algorithm": algorithm,
+        "seed": seed,
+        "options": {"learning_rate": 3e-4},
+        "curve": points,
+        "machine": machine(),
+        "runs_at_once": 1,
+    }
 
 
 RUNS = [
@@ -101,8 +110,9 @@ def test_reached_is_when_the_mean_of_the_seeds_is_there():
     assert reached(gps[1:], "return", -1.0) == 4000.0
 
 
-def test_the_table_and_the_plot(tmp_path):
+def test_the_table_the_plot_and_the_page(tmp_path):
     pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
     command.write_summary(RUNS, tmp_path)
     row = (tmp_path / "summary.md").read_text().splitlines()[2]
     assert row == (
@@ -110,15 +120,19 @@ def test_the_table_and_the_plot(tmp_path):
         "| 2,000 | 100 |"
     )
     assert (tmp_path / "returns.png").stat().st_size > 1000
+    page = (tmp_path / "index.html").read_text()
+    for shown in ("-2.8 [-4.5] at 4 k", 'src="returns.png"', "learning_rate=0.0003", "<td>5</td>"):
+        assert shown in page  # the last: runs on this machine
     never = [record("sac", 0, [[200_000, 0.0]]), *RUNS[2:]]
-    assert command.table(never).endswith("| 4,000 | – | – |")
+    assert command.table(never).markdown().endswith("| 4,000 | – | – |")
     # Neither without SAC, nor while it is on its way, is there anything to reach.
     for sac in ([], [record("sac", 0, [[50_000, -5.0]])]):
-        assert command.table([*sac, *RUNS[2:]]).endswith("| 4,000 |  |  |")
+        assert command.table([*sac, *RUNS[2:]]).markdown().endswith("| 4,000 |  |  |")
 
 
 def test_the_command_runs_what_is_missing(here, small, monkeypatch, tmp_path, capsys):
     pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
     monkeypatch.setattr(command, "OPTIONS", {ENV: {"head_steps": 2, "last_head_steps": 0}})
     monkeypatch.setattr(command, "GPS_STEPS", 120)
     parser = argparse.ArgumentParser()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sb3_gps.commands.options import require
-from sb3_gps.curves import CurveRun, reached, run_curves
+from sb3_gps.curves import CurveRun, machines, reached, run_curves
 from sb3_gps.page import Table
 
 if TYPE_CHECKING:
@@ -250,13 +249,3 @@ def options_of(runs: Sequence[dict[str, Any]]) -> Table:
         if name in given
     ]
     return Table(["algorithm", "options"], rows)
-
-
-def machines(runs: Sequence[dict[str, Any]]) -> Table:
-    """Where, and by which code."""
-    keys = ("processor", "cpu_count", "torch", "mujoco", "stable_baselines3", "commit")
-    counts = Counter(
-        (*(str(r["machine"][key]) for key in keys), str(r["runs_at_once"])) for r in runs
-    )
-    rows = [[str(count), *cells] for cells, count in counts.items()]
-    return Table(["runs", *keys, "at once"], rows)

@@ -12,7 +12,7 @@ import numpy as np
 from torch.nn import Tanh
 
 from sb3_gps.commands.options import require
-from sb3_gps.curves import CurveRun, reached, run_curves
+from sb3_gps.curves import CurveRun, machines, reached, run_curves
 from sb3_gps.hardware import cores
 from sb3_gps.page import Table
 
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run what is missing, then write and print the table of all that the folder holds."""
-    require("matplotlib", "rich")
+    require("jinja2", "matplotlib", "rich")
     wanted = [
         EnvironmentRun(args.out, env, algorithm, seed, args.steps, args.jobs, args.episodes)
         for seed in args.seeds
@@ -105,22 +105,43 @@ def do(run: EnvironmentRun) -> None:
 
 
 def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
-    """``summary.md`` and ``returns.png`` in a folder."""
+    """``summary.md``, ``returns.png`` and ``index.html`` in a folder."""
     from sb3_gps.files import rewrite_text
+    from sb3_gps.page import Section, write_page
     from sb3_gps.plotting import plot_returns
 
+    returns, picture, caption = table(runs), "returns.png", "return against steps"
+    plot_returns(runs, out / picture)
     words = (
         "Mean return of deterministic episodes over the seeds [worst seed]. *Reached after*: the "
         f"steps after which the mean of GPS's seeds is at SAC's return after {SAC_STEPS:,} steps, "
-        "and how many times fewer that is; –: never; empty: SAC has not come so far.",
-        "![return against steps](returns.png)",
+        "and how many times fewer that is; –: never; empty: SAC has not come so far."
     )
-    rewrite_text(out / "summary.md", "\n\n".join([table(runs), *words]) + "\n")
-    plot_returns(runs, out / "returns.png")
+    paragraphs = (returns.markdown(), words, f"![{caption}]({picture})")
+    rewrite_text(out / "summary.md", "\n\n".join(paragraphs) + "\n")
+    write_page(
+        out / "index.html",
+        "Guided policy search on standard environments",
+        [
+            Section("Returns", [words], [returns], [(picture, caption)]),
+            Section("Options", ["Not named: the algorithm's defaults."], [options_of(runs)]),
+            Section("Machines", tables=[machines(runs)]),
+        ],
+    )
 
 
-def table(runs: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a row for each environment."""
+def options_of(runs: Sequence[dict[str, Any]]) -> Table:
+    """What each algorithm was given on each environment."""
+    given = {(r["env"], r["algorithm"]): r["options"] for r in runs}
+    rows = [
+        [*names, ", ".join(f"{key}={value}" for key, value in options.items())]
+        for names, options in given.items()
+    ]
+    return Table(["environment", "algorithm", "options"], rows)
+
+
+def table(runs: Sequence[dict[str, Any]]) -> Table:
+    """A row for each environment."""
     header = ["environment", "SAC", "PPO", "GPS", "steps of GPS", "reached SAC's after"]
     rows = []
     for env in OPTIONS:
@@ -140,7 +161,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         else:
             cells += [f"{after:,.0f}", f"{SAC_STEPS / after:.0f}"]
         rows.append(cells)
-    return Table([*header, "times fewer"], rows).markdown()
+    return Table([*header, "times fewer"], rows)
 
 
 def _final(runs: Sequence[dict[str, Any]]) -> str:
