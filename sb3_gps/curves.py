@@ -6,7 +6,6 @@ can be seen, and a longer run asked for later goes on from there.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from sb3_gps.hardware import cores
-from sb3_gps.page import Table
 from sb3_gps.runs import in_own_processes, read_record, records, report_failures
 
 # "steps" of the environment so far, "seconds" of training, and what was measured then.
@@ -140,13 +138,3 @@ def reached(runs: Sequence[dict[str, Any]], key: str, wanted: float) -> float | 
     steps, values = array(runs, "steps", key).mean(axis=0).T
     good = np.flatnonzero(values >= wanted)
     return float(steps[good[0]]) if len(good) else None
-
-
-def machines(runs: Sequence[dict[str, Any]]) -> Table:
-    """Where records were made, and by which code."""
-    keys = ("processor", "cpu_count", "torch", "mujoco", "stable_baselines3", "commit")
-    counts = Counter(
-        (*(str(r["machine"][key]) for key in keys), str(r["runs_at_once"])) for r in runs
-    )
-    rows = [[str(count), *cells] for cells, count in counts.items()]
-    return Table(["runs", *keys, "at once"], rows)

@@ -3,8 +3,8 @@
     repeat  let the student act in the model, from many starts            imagine
             the same pushed, or mistaken about its state, at first, in    detours
                 case that leads another way that is cheaper               chosen_tries
-            a step of a teacher about each of these trials                Teachers.step
-                of the actions that its bounds leave                      within_bounds
+            models about these trials, of the actions that are wanted     within_bounds
+            a step of a teacher from there                                Teachers.step
             let the student follow                                        Student.follow
 
 The network of ``prior="network"`` knows more than the derivatives at the last trials, which are all
@@ -24,9 +24,8 @@ direction, a student does what nobody ever saw, and the model promises anything.
 finds more depends on the task: a pendulum that hangs has to be moved first, an arm to go round.
 
 What a student wants beyond a bound is not executed, and a teacher that takes it to be plans with a
-force that is not there. A pendulum that has to be pushed with all that there is was braked too
-early, and took a swing too many from 6 % of its starts, where the best policy takes none; so
-teachers plan with the actions that are wanted, as far as the bounds let them pass.
+force that is not there: a pendulum that has to be pushed with all that there is was braked too
+early. So teachers plan with the actions that are wanted, as far as the bounds let them pass.
 
 A model is trusted as far as it foresaw the newest trials before it learned from them
 (``trusted_steps``), and not used where that is not far, or where episodes have ended early: what
@@ -59,7 +58,9 @@ MISTAKEN = 2.0  # largest alpha of a mistake alpha (x' - x), x' another state
 FADING = 0.95  # of a mistake, a step; 8 % is left of it after 50
 PUSHED = 20  # steps that a push lasts at most
 SPARED = 0.15  # share of its cost that another way has to spare: less is the teachers' work
-BEYOND = 0.5  # half ranges of the action beyond its bounds that a student is to want at most
+# Half ranges of the action beyond its bounds that a student is to want at most: where a soft bound
+# still lets something pass (two of its deviations, ``bounds.SOFT``).
+BEYOND = 0.5
 
 Act = Callable[[np.ndarray], np.ndarray]  # actions (n, dU) in states (n, dX)
 
@@ -268,8 +269,10 @@ def practise(
         # What acted: the actions that were tried, with the feedback of where it really was.
         acted = student.differentiated(batch)
         x = trials.X[:, 0]
-        wrong, right = (act(s.reshape(-1, model.dX)) for s in (x + mistakes[chosen], x))
-        changed = (wrong - right).reshape(acted.k.shape) + pushes[chosen]
+        taken_for, right = (
+            act(s.reshape(-1, model.dX)).reshape(acted.k.shape) for s in (x + mistakes[chosen], x)
+        )
+        changed = within_reach(taken_for + pushes[chosen], bounds) - right
         fit = fit_about(
             trials,
             replace(acted, k=acted.k + changed),
@@ -281,13 +284,20 @@ def practise(
         imagined = Teachers.about(fit, teachers.cost, teachers.rule, teachers.options)
         imagined.step(fit.controller)
         settled = student.settle(imagined.proposal, imagined, [batch])
-        batches = [*batches, *(within_reach(b, bounds) for b in settled)][-BATCHES:]
+        batches = [*batches, *(with_targets_in_reach(b, bounds) for b in settled)][-BATCHES:]
         student.follow(imagined, batches, rng=rng, **fitting)
         on_round()
     return float(costs[-1].mean())
 
 
-def within_reach(batch: Batch, bounds: tuple[np.ndarray, np.ndarray]) -> Batch:
+def within_reach(wanted: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Actions (..., dU), no farther than ``BEYOND`` from their bounds, where they still count."""
+    low, high = bounds
+    beyond = 0.5 * BEYOND * (high - low)
+    return np.clip(wanted, low - beyond, high + beyond)
+
+
+def with_targets_in_reach(batch: Batch, bounds: tuple[np.ndarray, np.ndarray]) -> Batch:
     """With the actions that it wants near their bounds.
 
     What a plan wants far beyond them would be most of what a network is fitted to. But asked for no
@@ -296,6 +306,4 @@ def within_reach(batch: Batch, bounds: tuple[np.ndarray, np.ndarray]) -> Batch:
     """
     assert batch.targets is not None
     mean, precision = batch.targets
-    low, high = bounds
-    beyond = 0.5 * BEYOND * (high - low)
-    return replace(batch, targets=(np.clip(mean, low - beyond, high + beyond), precision))
+    return replace(batch, targets=(within_reach(mean, bounds), precision))

@@ -15,7 +15,7 @@ from sb3_gps.baselines import mean_return, options_of, run_gps, run_sb3
 from sb3_gps.commands import benchmark_environments as command
 from sb3_gps.curves import reached
 from sb3_gps.experiment import machine
-from sb3_gps.runs import records
+from sb3_gps.runs import machines_table, records
 
 ENV = "Toy/PointMass-v0"
 
@@ -121,8 +121,12 @@ def test_the_table_the_plot_and_the_page(tmp_path):
     )
     assert (tmp_path / "returns.png").stat().st_size > 1000
     page = (tmp_path / "index.html").read_text()
-    for shown in ("-2.8 [-4.5] at 4 k", 'src="returns.png"', "learning_rate=0.0003", "<td>5</td>"):
-        assert shown in page  # the last: runs on this machine
+    for shown in ("-2.8 [-4.5] at 4 k", 'src="returns.png"', "learning_rate=0.0003"):
+        assert shown in page
+    (row,) = machines_table(RUNS).rows
+    assert row[0] == "5" and row[-1] == "1"
+    assert all(f"<td>{cell}</td>" in page for cell in row)
+    assert "*" not in page and "`" not in page  # Markdown is shown as it is written
     never = [record("sac", 0, [[200_000, 0.0]]), *RUNS[2:]]
     assert command.table(never).markdown().endswith("| 4,000 | – | – |")
     # Neither without SAC, nor while it is on its way, is there anything to reach.

@@ -36,7 +36,7 @@ from sb3_gps.imagination import (
     imagine,
     practise,
     trusted_steps,
-    within_reach,
+    with_targets_in_reach,
 )
 from sb3_gps.policies import MlpPolicy
 from sb3_gps.student import Batch, Student, StudentOptions, read_state
@@ -201,7 +201,7 @@ def test_imagined_trials_end_far_from_all_that_was_seen(rng):
 def test_what_a_student_is_to_want_is_beyond_the_bounds_but_not_far(rng):
     seen = trials(rng)
     mean = 10.0 * rng.normal(size=seen.U.shape)
-    batch = within_reach(Batch(seen, None, (mean, np.ones((6, 1, T, DU, DU)))), BOUNDS)
+    batch = with_targets_in_reach(Batch(seen, None, (mean, np.ones((6, 1, T, DU, DU)))), BOUNDS)
     assert batch.targets is not None
     middle, half = 0.5 * (LOW + HIGH), 0.5 * (HIGH - LOW)
     inside = np.abs(mean - middle) < half
@@ -331,8 +331,9 @@ def test_a_student_learns_what_is_best_within_its_bounds(aware, rng, monkeypatch
     optimal = float(np.mean(best))
     options = ImaginationOptions(10, imagined_conditions=40, imagined_tries=1)
     after, before, _ = after_practice(model, cost, 1.0, options, 300, rng)
-    assert optimal < after(starts) < 0.3 * before(starts)
-    assert (after(starts) < 1.005 * optimal) == aware
+    learned = after(starts)
+    assert optimal < learned < 0.3 * before(starts)
+    assert (learned < 1.01 * optimal) == aware
 
 
 @pytest.mark.parametrize(("tries", "seed"), [(1, 2), (16, 1), (16, 2)])
@@ -400,7 +401,9 @@ def test_what_is_learned_from_is_what_was_tried(rng, monkeypatch):
     assert 0 < (index % tries > 0).sum() < M
     np.testing.assert_array_equal(chosen.X, seen.X[index])
     done = np.einsum("mtux,mtx->mtu", controller.K, chosen.X[:, 0]) + controller.k
-    np.testing.assert_allclose(done, wanted[index], atol=1e-5)
+    most = 0.5 * (1.0 + BEYOND)
+    assert np.abs(wanted[index]).max() > most  # pushes go farther, which changes nothing
+    np.testing.assert_allclose(done, np.clip(wanted[index], -most, most), atol=1e-5)
 
 
 PRACTICE = dict(

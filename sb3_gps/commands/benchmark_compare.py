@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sb3_gps.commands.options import require
-from sb3_gps.curves import CurveRun, machines, reached, run_curves
+from sb3_gps.curves import CurveRun, reached, run_curves
 from sb3_gps.page import Table
+from sb3_gps.runs import machines_table, options_table
 
 if TYPE_CHECKING:
     from sb3_gps.statistics import Comparison
@@ -169,6 +170,8 @@ def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
         )
     ]
     rewrite_text(out / "summary.md", "\n\n".join(markdown) + "\n")
+    ordered = sorted(runs, key=lambda run: ALGORITHMS.index(run["algorithm"]))
+    options = options_table(ordered, "algorithm")
     videos = [
         (str(path.relative_to(out)), f"{path.parent.name}, {path.stem}: unseen positions")
         for path in sorted(out.rglob("*_seed*.mp4"))
@@ -179,8 +182,8 @@ def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
         [
             *sections,
             Section("Policies at the end of a run", pictures=videos),
-            Section("Options", ["Not named: the algorithm's defaults."], [options_of(runs)]),
-            Section("Machines", tables=[machines(runs)]),
+            Section("Options", ["Not named: the algorithm's defaults."], [options]),
+            Section("Machines", tables=[machines_table(runs)]),
         ],
     )
 
@@ -238,14 +241,3 @@ def over_tasks(runs: Sequence[dict[str, Any]]) -> tuple[str, Table, Comparison]:
     if comparison.left_out:
         words += f" Not here, for want of a task: {', '.join(comparison.left_out)}."
     return words, Table(["algorithm", "IQM", "P(GPS is better)"], rows), comparison
-
-
-def options_of(runs: Sequence[dict[str, Any]]) -> Table:
-    """What each algorithm was given."""
-    given = {r["algorithm"]: r["options"] for r in runs}
-    rows = [
-        [name, ", ".join(f"{key}={value}" for key, value in given[name].items())]
-        for name in ALGORITHMS
-        if name in given
-    ]
-    return Table(["algorithm", "options"], rows)

@@ -12,9 +12,10 @@ import numpy as np
 from torch.nn import Tanh
 
 from sb3_gps.commands.options import require
-from sb3_gps.curves import CurveRun, machines, reached, run_curves
+from sb3_gps.curves import CurveRun, reached, run_curves
 from sb3_gps.hardware import cores
 from sb3_gps.page import Table
+from sb3_gps.runs import machines_table, options_table
 
 GPS_STEPS = 20_000  # of the environment, to the nearest iteration
 SAC_STEPS = 200_000  # after which its return is what GPS is to reach
@@ -113,10 +114,11 @@ def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
     returns, picture, caption = table(runs), "returns.png", "return against steps"
     plot_returns(runs, out / picture)
     words = (
-        "Mean return of deterministic episodes over the seeds [worst seed]. *Reached after*: the "
-        f"steps after which the mean of GPS's seeds is at SAC's return after {SAC_STEPS:,} steps, "
+        "Mean return of deterministic episodes over the seeds [worst seed]. Reached: the steps "
+        f"after which the mean of GPS's seeds is at SAC's return after {SAC_STEPS:,} steps, "
         "and how many times fewer that is; –: never; empty: SAC has not come so far."
     )
+    options = options_table(runs, "env", "algorithm")
     paragraphs = (returns.markdown(), words, f"![{caption}]({picture})")
     rewrite_text(out / "summary.md", "\n\n".join(paragraphs) + "\n")
     write_page(
@@ -124,20 +126,10 @@ def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
         "Guided policy search on standard environments",
         [
             Section("Returns", [words], [returns], [(picture, caption)]),
-            Section("Options", ["Not named: the algorithm's defaults."], [options_of(runs)]),
-            Section("Machines", tables=[machines(runs)]),
+            Section("Options", ["Not named: the algorithm's defaults."], [options]),
+            Section("Machines", tables=[machines_table(runs)]),
         ],
     )
-
-
-def options_of(runs: Sequence[dict[str, Any]]) -> Table:
-    """What each algorithm was given on each environment."""
-    given = {(r["env"], r["algorithm"]): r["options"] for r in runs}
-    rows = [
-        [*names, ", ".join(f"{key}={value}" for key, value in options.items())]
-        for names, options in given.items()
-    ]
-    return Table(["environment", "algorithm", "options"], rows)
 
 
 def table(runs: Sequence[dict[str, Any]]) -> Table:
