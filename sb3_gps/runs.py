@@ -11,7 +11,6 @@ import logging
 import multiprocessing
 import os
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sb3_gps.hardware import cores
-from sb3_gps.page import Table
 
 Item = TypeVar("Item")
 
@@ -219,23 +217,3 @@ def report_failures(failed: Sequence[tuple[Any, BaseException]]) -> int:
     for run, error in failed:
         print(f"failed: {run.path}\n{''.join(traceback.format_exception(error))}")
     return 1 if failed else 0
-
-
-def options_table(runs: Sequence[dict[str, Any]], *keys: str) -> Table:
-    """What was given, by entries of the records that name who it was given to."""
-    given = {tuple(r[key] for key in keys): r["options"] for r in runs}
-    rows = [
-        [*names, ", ".join(f"{key}={value}" for key, value in options.items())]
-        for names, options in given.items()
-    ]
-    return Table([*keys, "options"], rows)
-
-
-def machines_table(runs: Sequence[dict[str, Any]]) -> Table:
-    """Where records were made, and by which code."""
-    keys = ("processor", "cpu_count", "torch", "mujoco", "stable_baselines3", "commit")
-    counts = Counter(
-        (*(str(r["machine"][key]) for key in keys), str(r["runs_at_once"])) for r in runs
-    )
-    rows = [[str(count), *cells] for cells, count in counts.items()]
-    return Table(["runs", *keys, "at once"], rows)

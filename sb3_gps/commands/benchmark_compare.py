@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sb3_gps.commands.options import require
+from sb3_gps.commands.tables import machines_table, options_table
 from sb3_gps.curves import CurveRun, reached, run_curves
 from sb3_gps.page import Table
-from sb3_gps.runs import machines_table, options_table
 
 if TYPE_CHECKING:
     from sb3_gps.statistics import Comparison

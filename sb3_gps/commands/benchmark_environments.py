@@ -12,10 +12,10 @@ import numpy as np
 from torch.nn import Tanh
 
 from sb3_gps.commands.options import require
+from sb3_gps.commands.tables import machines_table, options_table
 from sb3_gps.curves import CurveRun, reached, run_curves
 from sb3_gps.hardware import cores
 from sb3_gps.page import Table
-from sb3_gps.runs import machines_table, options_table
 
 GPS_STEPS = 20_000  # of the environment, to the nearest iteration
 SAC_STEPS = 200_000  # after which its return is what GPS is to reach
