@@ -1,6 +1,7 @@
 """Success on unseen positions against environment steps: GPS, and what is used for this today.
 
-    ppo, sac, tqc            learn from the images, as GPS's student does
+    ppo, sac, tqc            learn from the images, with the network of GPS's student
+    ppo-nature               the same with SB3's own network of images
     ppo-state, sac-state     learn from the full state, and need it to act: an upper reference
     sac-asymmetric           critic on the state, actor on the images (Pinto et al. 2018)
     dagger                   SAC learns from the state; then a student of the images imitates it
@@ -109,6 +110,7 @@ OPPONENTS = {
         n_envs=8,
         normalize=True,
     ),
+    "ppo-nature": Opponent("stable_baselines3:PPO", options=_PPO, n_envs=8, normalize=True),
     "sac": Opponent("stable_baselines3:SAC", options=dict(_FROM_IMAGES, policy_kwargs=IMAGES)),
     "tqc": Opponent("sb3_contrib:TQC", options=dict(_FROM_IMAGES, policy_kwargs=IMAGES)),
     "ppo-state": Opponent(

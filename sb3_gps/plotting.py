@@ -220,6 +220,7 @@ _LABELS = {
 
 _NAMES = {
     "dagger": "DAgger",
+    "ppo-nature": "PPO with NatureCNN",
     "ppo-state": "PPO on the state",
     "sac-state": "SAC on the state",
     "sac-asymmetric": "asymmetric SAC",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ALGORITHMS = (
     "gps",
     "ppo",
+    "ppo-nature",
     "sac",
     "tqc",
     "ppo-state",
