@@ -175,10 +175,12 @@ class Outcome:
 
     :param curve: of the steps in all, and success on each split in percent
     :param before: steps before the policy itself learns, by what they are for
+    :param expert: the curve of the expert that it imitates
     """
 
     curve: Curve
     before: dict[str, int] = field(default_factory=dict)
+    expert: Curve = field(default_factory=list)
 
 
 def run_opponent(
@@ -240,6 +242,7 @@ def run_dagger(
     steps: int,
     folder: Path,
     trial: Trial,
+    on_evaluation: Callable[[Outcome], None] | None = None,
     *,
     expert_steps: int,
     episodes: int = 16,
@@ -248,7 +251,10 @@ def run_dagger(
 ) -> Outcome:
     """An expert by SAC on the state, then DAgger.
 
+    The expert goes on from ``folder`` where an earlier run stopped; the student begins anew.
+
     :param steps: in all, those of the expert among them
+    :param on_evaluation: called after each round with what it came to so far
     :param expert_steps: that the expert learns for
     :param episodes: of each round, which run at once
     :raises ValueError: where nothing is left for the student
@@ -271,7 +277,7 @@ def run_dagger(
     rng = np.random.default_rng(seed)
     th.manual_seed(seed)
     student = MultiInputPolicy(gym.spaces.Dict(parts), seen.action_space, lambda _: 1e-3)
-    curve: Curve = []
+    outcome = Outcome([], {"expert": expert_steps}, expert_run.curve)
     seconds = expert_run.curve[-1]["seconds"]
     starts = [
         [Start(seed=int(s)) for s in rng.integers(2**31, size=episodes)] for _ in range(rounds)
@@ -282,7 +288,10 @@ def run_dagger(
         nonlocal seconds, begin
         seconds += time.perf_counter() - begin
         done = expert_steps + (number + 1) * episodes * horizon
-        curve.append({"steps": done, "seconds": round(seconds, 3), **trial.success(student, apart)})
+        point = {"steps": done, "seconds": round(seconds, 3), **trial.success(student, apart)}
+        outcome.curve.append(point)
+        if on_evaluation is not None:
+            on_evaluation(outcome)
         begin = time.perf_counter()
 
     dagger(
@@ -297,4 +306,4 @@ def run_dagger(
         on_round=on_round,
     )
     trial.film(student, env_id)
-    return Outcome(curve, {"expert": expert_steps})
+    return outcome

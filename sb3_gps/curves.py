@@ -20,7 +20,7 @@ from sb3_gps.runs import in_own_processes, read_record, records, report_failures
 # "steps" of the environment so far, "seconds" of training, and what was measured then.
 Point = dict[str, float]
 Curve = list[Point]
-WHOLE = ("gps", "dagger")  # algorithms whose records are written at their end alone
+WHOLE = ("gps", "dagger")  # algorithms whose runs cannot be made longer
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,14 @@ class CurveRun:
                     f"{self.path} is of a run with {name} {there.get(name)}, not {wanted}; remove "
                     "it and the folder beside it, or choose another --out"
                 )
-        return self.algorithm in WHOLE or there["curve"][-1]["steps"] >= self.steps
+        if self.algorithm in WHOLE:
+            return there.get("whole", True)
+        return there["curve"][-1]["steps"] >= self.steps
 
     def write(self, curve: Curve, **more: Any) -> None:
         """Its record, so far.
 
-        :param more: JSON-able entries
+        :param more: JSON-able entries; ``whole=False`` where one of ``WHOLE`` is still going
         """
         from sb3_gps.experiment import machine
         from sb3_gps.files import write_json

@@ -12,6 +12,7 @@ from toy_envs import HORIZON, QUICK, SMALL_NETWORK, SMALL_POLICY
 from sb3_gps import compare
 from sb3_gps.commands import benchmark_compare as command
 from sb3_gps.compare import OPPONENTS, Trial, run_dagger, run_gps, run_opponent
+from sb3_gps.runs import read_record
 
 ENV = "Toy/ImagePointMass-v0"
 TRIAL = Trial(positions=4, every=60, n_envs=4)
@@ -59,11 +60,40 @@ def test_the_training_of_the_expert_counts(monkeypatch, tmp_path):
     monkeypatch.setitem(compare.OPPONENTS, "sac-state", small("sac-state"))
     monkeypatch.setattr(compare, "MultiInputPolicy", tiny_student)
     sizes = dict(expert_steps=60, episodes=4, head_steps=2, end_to_end_steps=0)
-    outcome = run_dagger(ENV, 0, 60 + 2 * 4 * HORIZON, tmp_path, TRIAL, **sizes)
+    rounds = []
+
+    def on_round(outcome):
+        rounds.append(len(outcome.curve))
+
+    outcome = run_dagger(ENV, 0, 60 + 2 * 4 * HORIZON, tmp_path, TRIAL, on_round, **sizes)
     assert outcome.before == {"expert": 60}
+    assert [point["steps"] for point in outcome.expert] == [60]
     assert [point["steps"] for point in outcome.curve] == [60 + 4 * HORIZON, 60 + 8 * HORIZON]
+    assert rounds == [1, 2]
     with pytest.raises(ValueError, match="raise the steps"):
         run_dagger(ENV, 0, 70, tmp_path, TRIAL, **sizes)
+
+
+def test_dagger_cut_short_has_a_record_and_is_done_again(monkeypatch, tmp_path):
+    points = [{"steps": 100, "seconds": 1.0, "spatial": 5.0}]
+    expert = [{"steps": 60, "seconds": 1.0, "spatial": 59.0}]
+    outcome = compare.Outcome(points, {"expert": 60}, expert)
+
+    def interrupted(*args, **kwargs):
+        args[-1](outcome)
+        raise KeyboardInterrupt
+
+    run = command.CompareRun(tmp_path, ENV, "dagger", 0, 120, 1, 60, 60, 2, False)
+    monkeypatch.setattr(compare, "run_dagger", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        command.do(run)
+    assert run.path.exists() and not run.finished
+    monkeypatch.setattr(compare, "run_dagger", lambda *args, **kwargs: outcome)
+    command.do(run)
+    assert run.finished
+    record = read_record(run.path)
+    record["curve"][-1].update(train=0.0, visual=0.0)
+    assert "| 60 expert (at 59 %) |" in command.table([record]).markdown()
 
 
 def tiny_student(*args, **kwargs):

@@ -119,7 +119,7 @@ class CompareRun(CurveRun):
 
 def do(run: CompareRun) -> None:
     """Train, evaluate and write one run; in a process of its own."""
-    from sb3_gps.compare import OPPONENTS, Trial, run_dagger, run_gps, run_opponent
+    from sb3_gps.compare import OPPONENTS, Outcome, Trial, run_dagger, run_gps, run_opponent
 
     video = run.path.with_suffix(".mp4") if run.filmed else None
     trial = Trial(run.positions, run.every, video=video)
@@ -130,9 +130,14 @@ def do(run: CompareRun) -> None:
         return
     if run.algorithm == "gps":
         outcome = run_gps(*where, trial, GPS_OPTIONS.get(run.env, {}))
-    else:
-        outcome = run_dagger(*where, run.steps, run.folder, trial, expert_steps=run.expert_steps)
-    run.write(outcome.curve, before=outcome.before)
+        run.write(outcome.curve, before=outcome.before)
+        return
+
+    def write(outcome: Outcome, whole: bool = False) -> None:
+        run.write(outcome.curve, before=outcome.before, expert=outcome.expert, whole=whole)
+
+    steps, length = run.steps, run.expert_steps
+    write(run_dagger(*where, steps, run.folder, trial, write, expert_steps=length), whole=True)
 
 
 def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
@@ -205,7 +210,7 @@ def table(runs: Sequence[dict[str, Any]]) -> Table:
                 name,
                 str(len(own)),
                 f"{max(r['curve'][-1]['steps'] for r in own):,}",
-                ", ".join(f"{n:,} {what}" for what, n in own[0]["before"].items()),
+                ", ".join(f"{n:,} {what}" for what, n in own[0]["before"].items()) + _expert(own),
                 *(_final(own, split) for split in ("spatial", "train", "visual")),
                 "–" if there is None else f"{there:,.0f}",
                 f"{np.mean([r['curve'][-1]['seconds'] for r in own]) / 3600:.2f}",
@@ -219,6 +224,12 @@ def _final(runs: Sequence[dict[str, Any]], split: str) -> str:
     if None in last:
         return ""
     return f"{np.mean(last):.1f} [{min(last):.1f}]"
+
+
+def _expert(runs: Sequence[dict[str, Any]]) -> str:
+    """What the experts of some runs were worth to begin with, where it was recorded."""
+    last = [run["expert"][-1]["spatial"] for run in runs if run.get("expert")]
+    return f" (at {np.mean(last):.0f} %)" if last else ""
 
 
 def over_tasks(runs: Sequence[dict[str, Any]]) -> tuple[str, Table, Comparison]:
