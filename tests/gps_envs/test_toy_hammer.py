@@ -1,15 +1,9 @@
 """ToyHammer: interface, geometry of claw and nail, success, physics."""
 
-import copy
-import pickle
-
 import gymnasium as gym
-import mujoco
 import numpy as np
 import pytest
-from arm_scripts import check_velocities, follow, move_to
-from gymnasium.utils.env_checker import check_env
-from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from arm_scripts import follow, move_to, random_poses
 
 from gps_envs.base import turned
 from gps_envs.toy_hammer import BELOW, BOARD, SHAFT, ToyHammerEnv
@@ -53,14 +47,6 @@ def placed(
     place = info["pose"][:3] + np.array([0, 0, -BELOW])
     move_to(env, place + np.array(offset), turned(np.array(turn)))
     return env
-
-
-@pytest.mark.gl
-@pytest.mark.parametrize("split", ["train", "visual"])
-def test_checkers(split):
-    env = gym.make("GPS/ToyHammer-v0", split=split, render_mode="rgb_array")
-    check_env(env.unwrapped)
-    sb3_check_env(env)
 
 
 @pytest.mark.parametrize(("target", "grasp"), [*CASES, ((0.0, 0.0), 0.1)])
@@ -155,58 +141,6 @@ def test_the_hand_turns_the_hammer_by_the_grasp(env):
         assert task._rotation() == pytest.approx(hand @ turned(np.array([0, grasp, 0])), abs=1e-9)
 
 
-def test_state_velocities_and_relation_to_proprio(env):
-    rng = np.random.default_rng(0)
-    observation, info = env.reset(seed=1, options={"condition": 3, **BLIND})
-    task = env.unwrapped
-    assert info["state"][:14] == pytest.approx(observation["proprio"][:14], abs=1e-6)
-    goal = info["pose"][:3] + task.goal_points
-    assert info["state"][14:23] == pytest.approx(info["pose"][3:] - goal.ravel(), abs=1e-6)
-    for _ in range(20):
-        _, _, _, _, info = env.step(rng.uniform(-1, 1, 7).astype(np.float32))
-    check_velocities(task, info["state"])
-
-
-def test_proprio_is_blind_to_target_and_grasp(env):
-    first, *others = (
-        env.reset(options={"target": [x, 0.0], "grasp": grasp, **BLIND})[0]["proprio"]
-        for x in (-0.02, 0.04)
-        for grasp in GRASPS
-    )
-    assert all((first == other).all() for other in others)
-
-
-@pytest.mark.gl
-@pytest.mark.parametrize("split", ["train", "visual"])
-def test_same_seed_and_actions_same_everything(split):
-    def episode(env):
-        actions = np.random.default_rng(3).uniform(-1, 1, (10, 7)).astype(np.float32)
-        observation, info = env.reset(seed=5)
-        yield observation, info
-        for action in actions:
-            observation, _, _, _, info = env.step(action)
-            yield observation, info
-
-    envs = [ToyHammerEnv(split=split, init_noise=0.02) for _ in range(2)]
-    list(episode(envs[1]))  # what went before leaves no trace
-    for (o1, i1), (o2, i2) in zip(episode(envs[0]), episode(envs[1]), strict=True):
-        assert (o1["image"] == o2["image"]).all()
-        assert (o1["proprio"] == o2["proprio"]).all()
-        assert (i1["state"] == i2["state"]).all()
-
-
-def test_pickle_and_deepcopy_in_mid_episode():
-    env = ToyHammerEnv()
-    env.reset(seed=0, options=BLIND)
-    env.step(np.ones(7, np.float32))
-    twins = [pickle.loads(pickle.dumps(env)), copy.deepcopy(env)]
-    state = env.step(-np.ones(7, np.float32))[4]["state"]
-    drawn = env.reset(options=BLIND)[1]["pose"]
-    for twin in twins:
-        assert (twin.step(-np.ones(7, np.float32))[4]["state"] == state).all()
-        assert (twin.reset(options=BLIND)[1]["pose"] == drawn).all()
-
-
 def test_conditions(env):
     task = env.unwrapped
     first = {tuple(row) for row in np.round(task.layout.training[:15], 6) + 0.0}
@@ -220,18 +154,10 @@ def test_conditions(env):
         assert (poses[0] == poses[1]).all()
 
 
-def test_random_poses_cover_the_way_without_penetration(env):
-    task, points = env.unwrapped, []
-    env.reset(seed=0, options=BLIND)
-    for _ in range(100):
-        _, info = env.reset(options={"random_pose": True, **BLIND})
-        points.append(info["state"][14:17])
-        mujoco.mj_collision(task.model, task.data)
-        assert (task.data.contact.dist > -0.0011).all()
-    distance = np.linalg.norm(points, axis=1)
+def test_random_poses_cover_the_way_without_penetration():
+    distance = np.linalg.norm(random_poses(ToyHammerEnv(), 100), axis=1)
     assert (distance < 0.03).sum() >= 5  # the nail in the slot
     assert (distance > 0.12).sum() >= 5
-    assert len(np.unique(np.round(points, 6), axis=0)) > 95
 
 
 def test_distractors_are_out_of_the_way():
@@ -268,17 +194,3 @@ def test_distractors_are_out_of_the_way():
 def test_bad_arguments(arguments, word):
     with pytest.raises(ValueError, match=word):
         ToyHammerEnv(**arguments)
-
-
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        ({"condition": 36}, "0 to 35"),
-        ({"target": [0.06, 0.0]}, "0.05"),
-        ({"target": [0.0, 0.04]}, "0.035"),
-        ({"grasp": 0.5}, "0.3927"),
-    ],
-)
-def test_bad_options(env, options, word):
-    with pytest.raises(ValueError, match=word):
-        env.reset(options=options)

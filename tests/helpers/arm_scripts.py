@@ -59,3 +59,16 @@ def check_velocities(env: ArmEnv, x: np.ndarray, h: float = 1e-6) -> None:
         points.append(env.in_world(env.object_points).ravel())
     assert np.abs(x[23:]).max() > 0.05
     np.testing.assert_allclose(x[23:], (points[0] - points[1]) / (2 * h), atol=1e-6)
+
+
+def random_poses(env: ArmEnv, number: int) -> np.ndarray:
+    """Where the object is from its place in random poses, which are free; (number, 3)."""
+    points = []
+    env.reset(seed=0, options={"image": False})
+    for _ in range(number):
+        _, info = env.reset(options={"random_pose": True, "image": False})
+        points.append(info["state"][14:17])
+        mujoco.mj_collision(env.model, env.data)
+        assert (env.data.contact.dist > -0.0011).all()
+    assert len(np.unique(np.round(points, 6), axis=0)) > 0.95 * number
+    return np.array(points)
