@@ -9,6 +9,7 @@ memory, and have given black or stale images with other renderers.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import os
 import subprocess
@@ -19,6 +20,11 @@ from typing import Any
 
 import mujoco
 import numpy as np
+
+# Triton, which comes with torch for CUDA and is imported by its optimisers, has an LLVM of its own:
+# loaded after that of Mesa's software renderer, it ends the process by a segmentation fault.
+with contextlib.suppress(Exception):  # there is none, or none that works: then nothing clashes
+    importlib.import_module("triton")
 
 _PROBE = """
 import mujoco

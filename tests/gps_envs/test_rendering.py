@@ -1,6 +1,8 @@
 """One renderer for all environments of a process."""
 
 import multiprocessing
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -100,3 +102,23 @@ def test_describe_gl():
     facts = rendering.describe_gl(env.model, env.data)
     assert facts["frames_per_second"] > 0
     assert "backend" in facts
+
+
+def test_an_optimizer_after_an_image():
+    """Its LLVM and that of a software renderer, with a torch that has the first of them."""
+    pytest.importorskip("triton")
+    script = (
+        "import gymnasium as gym, gps_envs, torch\n"
+        "gym.make('GPS/ShapeCube-v0').reset(seed=0)\n"
+        "torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("content", ["", "raise OSError('broken')"])
+def test_triton_comes_before_any_image(content, tmp_path, monkeypatch):
+    (tmp_path / "triton.py").write_text(f"print('triton')\n{content}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    script = "import sb3_gps; print('imported')"
+    printed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert printed.stdout.decode().split() == ["triton", "imported"]
