@@ -307,8 +307,8 @@ class Student:
         """
         opts = self.options
         # Where episodes ended early, the rest of them is in here without a weight, and most of what
-        # a step sees. Left out, the double pendulum no longer learned with as many steps, and did
-        # with a quarter of them: along a few lines of states, a close fit is anything beside them.
+        # a step sees. Left out, the double pendulum (one seed) no longer learned with as many steps
+        # and did with a quarter: along a few lines of states, a close fit is anything beside them.
         batches = self.settle(teacher, teachers, self.visible(batches))
         targets = student_targets([b.targets for b in batches if b.targets is not None])
         inputs = flatten([self.read(b) for b in batches])

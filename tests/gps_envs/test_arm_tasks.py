@@ -11,7 +11,7 @@ from arm_scripts import check_velocities
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from gps_envs import ArmEnv
+from gps_envs import ArmEnv, PointCost
 
 BLIND = {"image": False}
 
@@ -42,7 +42,7 @@ CASES = [
     ),
     Case(
         "CoatHanger",
-        [{"condition": 0}, {"condition": 1}],
+        [{"condition": 0}, {"condition": 1}, {"condition": 2}],
         [
             ({"target": [0.11, 0.0]}, "0.1"),
             ({"target": [0.0, 0.01]}, "0.0"),
@@ -151,7 +151,7 @@ def test_same_seed_and_actions_same_everything(name, split):
 
 @every_task
 def test_pickle_and_deepcopy_in_mid_episode(name):
-    env = made(name)
+    env = made(name, cost=PointCost(lateral=2.0))
     env.reset(seed=0, options=BLIND)
     env.step(np.ones(7, np.float32))
     twins = [pickle.loads(pickle.dumps(env)), copy.deepcopy(env)]

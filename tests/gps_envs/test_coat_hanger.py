@@ -129,10 +129,9 @@ def test_the_bar_blocks_the_hook(grasp):
     assert env.data.contact.dist.min() > -0.003
 
 
-def test_proprio_is_blind_to_rack_and_grasp():
+def test_conditions_change_grasp_and_rack():
     env = CoatHangerEnv()
     resets = [env.reset(options={"condition": m, **BLIND}) for m in (0, 1, 2)]
-    assert all((o["proprio"] == resets[0][0]["proprio"]).all() for o, _ in resets)
     points = [info["pose"][3:] for _, info in resets]
     assert np.abs(points[0] - points[1]).max() > 0.05  # another grasp
     assert points[0] == pytest.approx(points[2], abs=1e-6)  # another rack

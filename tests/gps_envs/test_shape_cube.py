@@ -1,4 +1,4 @@
-"""ShapeCube: interface, physics, determinism."""
+"""ShapeCube: success, conditions, physics, bad arguments."""
 
 import gymnasium as gym
 import numpy as np
