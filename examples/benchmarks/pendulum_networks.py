@@ -6,7 +6,8 @@ Nearly the best policy (dynamic programming, ``pendulum_starts.py``) jumps from 
 torque to the other where swinging up to the left is as good as to the right, and a network that is
 smooth there takes a swing too many. So several networks imitate it by the student's own regression,
 in the states of its trials from 1,500 starts with a little noise, and are judged from 2,000 others.
-Prints and writes what ``pendulum_starts.py`` does of each. Takes about a minute a network and seed.
+Prints and writes what ``pendulum_starts.py`` does of each. Takes a minute, and about half a minute
+a network and seed.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from pendulum_starts import Act, after, figures, nearly_best, returns
+from pendulum_starts import Act, acts, after, figures, nearly_best, observed, returns
 from torch.nn import ReLU, Tanh
 
 from sb3_gps.core.types import StudentTargets
@@ -23,7 +24,7 @@ from sb3_gps.experiment import machine
 from sb3_gps.features import StandardisedExtractor, input_statistics
 from sb3_gps.files import write_json
 from sb3_gps.policies import GPSPolicy
-from sb3_gps.supervised import fit_student, student_actions
+from sb3_gps.supervised import fit_student
 
 TRIALS, STEPS_OF_A_TRIAL, NOISE = 1500, 100, 0.1
 NETWORKS = {
@@ -35,11 +36,6 @@ NETWORKS = {
 }
 
 
-def observations(angle: np.ndarray, velocity: np.ndarray) -> np.ndarray:
-    """As Gymnasium's, (n, 3)."""
-    return np.stack([np.cos(angle), np.sin(angle), velocity], axis=1).astype(np.float32)
-
-
 def trials(act: Act) -> tuple[np.ndarray, np.ndarray]:
     """Observations (n, 3) and actions (n, 1) of a policy that is a little disturbed."""
     rng = np.random.default_rng(5)
@@ -47,7 +43,7 @@ def trials(act: Act) -> tuple[np.ndarray, np.ndarray]:
     seen, done = [], []
     for _ in range(STEPS_OF_A_TRIAL):
         u = act(angle, velocity, 0)  # with all of an episode to go
-        seen.append(observations(angle, velocity))
+        seen.append(observed(angle, velocity))
         done.append(u)
         disturbed = np.clip(u + rng.normal(0.0, NOISE, TRIALS), -2.0, 2.0)
         angle, velocity = after(angle, velocity, disturbed)
@@ -73,10 +69,7 @@ def imitate(
     rng = np.random.default_rng(seed)
     result = fit_student(policy, seen, targets, head_steps=steps, end_to_end_steps=0, rng=rng)
 
-    def act(angle: np.ndarray, velocity: np.ndarray, t: int) -> np.ndarray:
-        return student_actions(policy, observations(angle, velocity))[:, 0]
-
-    return act, result.error
+    return acts(policy), result.error
 
 
 def main() -> None:

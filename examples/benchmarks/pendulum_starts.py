@@ -93,12 +93,16 @@ def nearly_best() -> Act:
     return act
 
 
+def observed(angle: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+    """As Gymnasium's, (n, 3)."""
+    return np.stack([np.cos(angle), np.sin(angle), velocity], axis=1).astype(np.float32)
+
+
 def acts(model: PolicyPredictor) -> Act:
     """What SB3's ``predict`` does in such states."""
 
     def act(angle: np.ndarray, velocity: np.ndarray, t: int) -> np.ndarray:
-        seen = np.stack([np.cos(angle), np.sin(angle), velocity], axis=1).astype(np.float32)
-        return model.predict(seen, deterministic=True)[0][:, 0]
+        return model.predict(observed(angle, velocity), deterministic=True)[0][:, 0]
 
     return act
 
