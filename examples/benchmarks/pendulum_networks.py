@@ -1,4 +1,4 @@
-"""How much of what a policy loses on Pendulum-v1 is its network: the best policy, imitated.
+"""How well networks can do what the best policy of Pendulum-v1 does: it is imitated by several.
 
     python examples/benchmarks/pendulum_networks.py [--steps 10000] [--seeds 0 1 2] [--out FILE]
 
@@ -6,8 +6,8 @@ Nearly the best policy (dynamic programming, ``pendulum_starts.py``) jumps from 
 torque to the other where swinging up to the left is as good as to the right, and a network that is
 smooth there takes a swing too many. So several networks imitate it by the student's own regression,
 in the states of its trials from 1,500 starts with a little noise, and are judged from 2,000 others.
-Prints and writes what ``pendulum_starts.py`` does of each. Takes a minute, and about half a minute
-a network and seed.
+With more steps all of them come closer: it is for comparing networks, not a bound on any. Prints
+and writes what ``pendulum_starts.py`` does. Takes a minute, and half a minute a network and seed.
 """
 
 import argparse
@@ -68,7 +68,6 @@ def imitate(
     targets = StudentTargets(done, np.ones((len(done), 1, 1)))
     rng = np.random.default_rng(seed)
     result = fit_student(policy, seen, targets, head_steps=steps, end_to_end_steps=0, rng=rng)
-
     return acts(policy), result.error
 
 
