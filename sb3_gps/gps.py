@@ -102,7 +102,8 @@ class GPS(ResumableAlgorithm):
     :param inner_iterations: alternations of student and teachers on the same samples
     :param conditions: M, initial conditions; None: the environment's ``num_conditions``, else 4
         reset seeds
-    :param horizon: T, steps of an episode; None: ``spec.max_episode_steps``
+    :param horizon: T, steps of a trial, in which longer episodes are cut; None:
+        ``spec.max_episode_steps``
     :param state: where the teachers read the full state: a key of info or of the observation, or a
         callable (observation, info) -> (dX,); None: ``info["state"]``, the observation's "state",
         or the flat observation itself

@@ -31,7 +31,7 @@ class EpisodeError(ValueError):
 
 
 class EpisodeLengthError(EpisodeError):
-    """An episode is not as long as the horizon."""
+    """An episode is shorter than the horizon, and has not terminated."""
 
 
 class NotFiniteError(EpisodeError):
@@ -112,7 +112,7 @@ def run_episodes(
 
     An episode that terminates early rests in its last state for the steps that are left, with
     actions and rewards of zero, and what was observed there: it is then as long as the others, and
-    its return is what the environment gave.
+    its return is what the environment gave. One that would go on after T steps is cut there.
 
     :param starts: E episodes; the last round is filled up by repeating the last one
     :param actor: chooses actions; they are clipped to the action space, and recorded as executed
@@ -122,7 +122,7 @@ def run_episodes(
     :param on_step: called after each step with the locals that SB3's callbacks read, of which
         ``real`` says which environments are in one of the episodes; false stops
     :param read_jacobian: whether to keep ``info["jacobian"]`` of each step
-    :raises EpisodeLengthError: when an episode is truncated before T steps, or goes on after them
+    :raises EpisodeLengthError: when an episode is truncated before T steps
     :raises StopTraining: when ``on_step`` is false
     :raises NotFiniteError: at the first NaN of a state, an observation or an action
     """
@@ -159,7 +159,8 @@ def run_episodes(
             new_obs, rewards, dones, infos = env.step(action.astype(env.action_space.dtype))
             assert not isinstance(new_obs, tuple)
             rewards_all[episodes[real], t] = rewards[real]
-            _check_length(dones, infos, t, T, episodes, real)
+            if t < T - 1:
+                _refuse_truncated(infos, t, T, episodes, real)
             if read_jacobian:
                 assert X is not None
                 if jacobian is None:
@@ -167,7 +168,7 @@ def run_episodes(
                 jacobian[episodes[real], t] = [infos[i]["jacobian"] for i in np.flatnonzero(real)]
             if on_step is not None and not on_step(locals()):
                 raise StopTraining
-            for i in np.flatnonzero(dones & real):
+            for i in np.flatnonzero(real & (dones | (t == T - 1))):
                 e, info = episodes[i], infos[i]
                 success[e] = float(info.get("is_success", np.nan))
                 if t < T - 1:
@@ -187,23 +188,16 @@ def _first(array: np.ndarray) -> np.ndarray:
     return np.asarray(array)[None]
 
 
-def _check_length(
-    dones: np.ndarray,
-    infos: Sequence[dict[str, Any]],
-    t: int,
-    T: int,
-    episodes: np.ndarray,
-    real: np.ndarray,
+def _refuse_truncated(
+    infos: Sequence[dict[str, Any]], t: int, T: int, episodes: np.ndarray, real: np.ndarray
 ) -> None:
-    """Refuse what is not as long as the horizon but for a termination."""
-    truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos])
-    wrong = real & (~dones if t == T - 1 else truncated)
+    """Where an episode is truncated, what it was worth is not known: it is no trial of T steps."""
+    wrong = real & np.array([info.get("TimeLimit.truncated", False) for info in infos])
     if wrong.any():
         bad = episodes[wrong][0]
         raise EpisodeLengthError(
-            f"expected episodes of {T} steps, episode {bad} "
-            + (f"was truncated after {t + 1}" if t < T - 1 else f"is still running after {T}")
-            + "; pass the environment's own length as `horizon=`",
+            f"expected episodes of {T} steps, episode {bad} was truncated after {t + 1}; pass the "
+            "environment's own length as `horizon=`, or less",
             bad,
         )
 

@@ -84,11 +84,19 @@ def test_image_observations_are_kept_or_not():
     assert run(env, E=3, keep_observations=False).observations is None
 
 
-@pytest.mark.parametrize("length", [5, HORIZON + 1])
-def test_episode_of_another_length(length):
+def test_an_episode_that_is_truncated_before_the_horizon():
     with pytest.raises(EpisodeLengthError, match=r"expected episodes of 15 steps.*horizon=") as e:
-        run(dummy(2, horizon=length))
+        run(dummy(2, horizon=5))
     assert e.value.episode == 0
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_longer_episodes_are_cut(n_envs):
+    """Each trial begins where it was asked to, and not where the last one was cut."""
+    whole, cut = run(dummy(n_envs)), run(dummy(n_envs, horizon=HORIZON + 7))
+    for name in ("X", "U", "rewards", "length"):
+        np.testing.assert_array_equal(getattr(cut, name), getattr(whole, name))
+    assert np.isfinite(cut.success).all() and (cut.length == HORIZON).all()
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])
