@@ -1,15 +1,20 @@
 """A cost that is learned from the rewards, for environments that offer none.
 
-    l(x, u) = (-r_hat(x, u) + r_bar softplus(odds(x))) / scale
+    l(x, u) = (-r_hat(x, u) + w r_bar softplus(odds(x))) / scale
 
 with r_hat a ``SmoothRegression`` on every step that was executed; LQR plans with its derivatives.
 It does not depend on t, as rewards do not.
 
-After an early end no reward comes. A regression on that would have a cliff at the end, of which no
-quadratic is a model: so whether a state is an end is learned apart, as a log-odds, and a state
-costs what a step was paid on average, r_bar, times -log(1 - P(end)). This is smooth, it grows with
-the distance beyond the end, and where staying alive is all that is paid for, it is all there is.
-Where a step costs (r_bar < 0), the end is sought.
+After an early end no reward comes, and often none, or a worse one, for the step that led to it. A
+regression on that would have a cliff at the end, of which no quadratic is a model, and be bent by
+it where all is well: such steps are left out. Instead, whether a state is an end is learned apart,
+as a log-odds, and a state costs what a step was paid on average, r_bar, times -log(1 - P(end)).
+This is smooth, it grows with the distance beyond the end, and where staying alive is all that is
+paid for, it is all there is. Where a step costs (r_bar < 0), the end is sought.
+
+It is also crude: its slope is nowhere zero, and leads away from the ends that were met so far. So
+it counts only as far as the rewards do not tell the ends themselves: w is 1 where states of an end
+would be paid as well as half of the steps are, and 0 where nearly all steps are paid more.
 
 Rewards are divided by their deviation in the first trials, so that options in units of cost, such
 as ``min_eta``, mean the same everywhere.
@@ -24,6 +29,9 @@ from torch.nn.functional import logsigmoid, softplus
 from sb3_gps.autodiff import DifferentiableCost
 from sb3_gps.core.types import Trajectories
 from sb3_gps.regression import LogisticRegression, SmoothRegression
+
+MARGIN = 0.01  # of the largest reward: what is closer is paid alike
+TOLD = 0.05  # share of steps that may be paid no more than an end, where rewards tell the ends
 
 
 class LearnedCost(DifferentiableCost):
@@ -41,11 +49,12 @@ class LearnedCost(DifferentiableCost):
         self.scale = 1.0  # rewards in a unit of cost
         self.z, self.rewards = np.empty((0, dX + dU)), np.empty(0)  # of steps
         self.ends = np.empty((0, dX))  # states that ended an episode
+        self.untold = 1.0  # w
 
     def _cost(self, x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
         cost = -self.reward(th.cat([x, u], dim=1))[:, 0]
         if len(self.ends):
-            cost = cost + self.rewards.mean() * softplus(self.end(x))
+            cost = cost + self.untold * self.rewards.mean() * softplus(self.end(x))
         return cost / self.scale
 
     def value(self, X: np.ndarray, U: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -70,7 +79,14 @@ class LearnedCost(DifferentiableCost):
         :return: the error on these samples before they were learned from, root mean square
             relative to the rewards' deviation, or to 1 % of them; nan at first
         """
-        z, r = samples.Z[samples.running], rewards[samples.running]
+        T, dX = samples.X.shape[2:]
+        early = samples.length < T
+        last = early[..., None] & (np.arange(T) == samples.length[..., None] - 1)
+        living = samples.running & ~last
+        # What was paid for an end that is a goal is learned like any reward.
+        typical = rewards[living].mean() if living.any() else -np.inf
+        used = living | (last & (rewards >= typical))
+        z, r = samples.Z[used], rewards[used]
         error = float("nan")
         if len(self.z):
             missed = self.reward.predict(z)[:, 0] - r
@@ -83,13 +99,20 @@ class LearnedCost(DifferentiableCost):
         self.z, self.rewards = np.concatenate([self.z, z]), np.concatenate([self.rewards, r])
         self.reward.fit(self.z, self.rewards[:, None], rng)
         # An episode rests in its last state.
-        early = samples.length < samples.X.shape[2]
-        dX = samples.X.shape[-1]
         self.ends = np.concatenate([self.ends, samples.X[:, :, -1][early]])
         if len(self.ends):
             known = np.concatenate([self.z[:, :dX], self.ends])
             self.end.fit(known, np.arange(len(known)) >= len(self.z))
+            self.untold = self._untold()
         return error
+
+    def _untold(self) -> float:
+        """w, by the share of the steps that are not paid clearly more than an end would be."""
+        idle = np.zeros((len(self.ends), self.z.shape[1] - self.ends.shape[1]))
+        paid = self.reward.predict(np.concatenate([self.ends, idle], axis=1))[:, 0]
+        alike = paid + MARGIN * np.abs(self.rewards).max()
+        not_more = np.searchsorted(np.sort(self.rewards), alike, side="right") / len(self.rewards)
+        return float(np.clip((not_more.mean() - TOLD) / (0.5 - TOLD), 0.0, 1.0))
 
     def costs(self, rewards: np.ndarray) -> np.ndarray:
         """What trajectories did cost, (M, N): by the rewards themselves, not by their model.

@@ -141,6 +141,41 @@ def test_an_end_that_is_paid_for_by_shorter_episodes_is_sought(rng):
     assert gradient[0, 0] < -0.1
 
 
+def falling(rng: np.random.Generator) -> Trajectories:
+    """Twelve trials that run away from the middle, to either side, and fall where |x| > 1."""
+    side = np.repeat([1.0, -1.0], 6)[:, None, None, None]
+    X = side * np.linspace(0.0, 2.0, 21)[:, None] * np.array([1.0, 0.0, 0.0])
+    X = X + 0.01 * rng.normal(size=(12, 1, 21, DX))
+    X[:, :, 11:] = X[:, :, [10]]
+    return Trajectories(X, 0.1 * rng.normal(size=(12, 1, 21, DU)), np.full((12, 1), 10))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_ends_count_as_far_as_rewards_do_not_tell_them(slope, rng):
+    """5 a step, and 0 for the last; or less, the farther from the middle."""
+    samples = falling(rng)
+    paid = np.where(np.arange(21) < 9, 5.0 - slope * np.square(samples.X[..., 0]), 0.0)
+    cost = LearnedCost(DX, DU, rng)
+    cost.fit(samples, paid, rng)
+    assert len(cost.z) == 12 * 9 and cost.rewards.min() > 4.0  # without the cliff
+    assert cost.untold == (1.0 if slope == 0.0 else 0.0)
+    x = np.array([[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0]])
+    _, gradient, _ = cost.expand(x, np.zeros((2, DU)), np.zeros(2))
+    away = gradient[:, 0] * cost.scale * [1.0, -1.0]
+    if slope == 0.0:
+        assert (away > 0.1).all()
+    else:
+        np.testing.assert_allclose(away, 2.0 * slope * 0.5, rtol=0.1)
+
+
+def test_what_is_paid_for_reaching_a_goal_is_learned(rng):
+    samples = falling(rng)
+    paid = np.where(np.arange(21) < 9, 1.0, 0.0) + 5.0 * (np.arange(21) == 9)
+    cost = LearnedCost(DX, DU, rng)
+    cost.fit(samples, np.broadcast_to(paid, (12, 1, 21)), rng)
+    assert len(cost.z) == 12 * 10 and cost.rewards.max() == 5.0
+
+
 def test_rewards_that_are_all_alike_have_a_scale(rng):
     cost, samples = LearnedCost(DX, DU, rng), trials(rng)
     cost.fit(samples, np.full((4, 1, 30), 3.0), rng)
