@@ -28,11 +28,11 @@ from sb3_gps.supervised import fit_student
 
 TRIALS, STEPS_OF_A_TRIAL, NOISE = 1500, 100, 0.1
 NETWORKS = {
-    "64, 64, tanh": ([64, 64], Tanh),  # of ``benchmark environments``
+    "64, 64, tanh": ([64, 64], Tanh),  # of SB3's MlpPolicy
     "64, 64, ReLU": ([64, 64], ReLU),
     "256, 256, ReLU": ([256, 256], ReLU),  # of SB3's SAC
     "64, 64, 64, ReLU": ([64] * 3, ReLU),
-    "128, 128, 128, ReLU": ([128] * 3, ReLU),
+    "128, 128, 128, ReLU": ([128] * 3, ReLU),  # of ``benchmark environments``
 }
 
 
