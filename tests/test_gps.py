@@ -278,6 +278,17 @@ def test_the_number_of_workers_does_not_change_the_result(n_envs):
         np.testing.assert_allclose(a.samples.X, b.samples.X, atol=1e-6)
 
 
+def test_trials_of_longer_episodes_are_cut():
+    """And are the same as where the episodes have that length."""
+    longer = DummyVecEnv([lambda: TimeLimit(PointMass(init_noise=0.05), 4 * HORIZON)])
+    gps, whole = (
+        model(env, iterations=2, horizon=HORIZON).learn()
+        for env in (longer, DummyVecEnv([make_toy(init_noise=0.05)]))
+    )
+    assert gps.num_timesteps == whole.num_timesteps == 2 * STEPS
+    assert_same_weights(gps, whole)
+
+
 def test_environments_that_fill_the_last_round_are_no_trials():
     """Four trials on three environments: two rounds, six episodes, four of them real."""
     gps = model(DummyVecEnv([lambda: Monitor(make_toy()())] * 3), iterations=2, horizon=HORIZON)
