@@ -139,8 +139,9 @@ class GPS(ResumableAlgorithm):
     :param imagined_rounds: of practice in the learned model after each iteration, which costs no
         step of the environment: the student acts in it, teachers improve on that, the student
         follows. Needs ``sampling="global"``, ``prior="network"`` and a student that sees the state.
-        The model is used where it foresaw the newest trials for half of ``imagined_horizon``, and
-        no episode has ended early
+        The model is used where it foresaw the newest trials for half of ``imagined_horizon``. Where
+        episodes have ended early it is used only if the rewards tell where they end, and then a
+        fifth is enough
     :param imagined_conditions: trials in such a round
     :param imagined_tries: of each of them; in all but the first the student is pushed, or mistaken
         about its state, at first, which may lead another way that is cheaper; 1: one way alone
@@ -585,10 +586,13 @@ class GPS(ResumableAlgorithm):
         assert self.teachers is not None
         if not self.imagined_rounds or self.teachers.learned is None:
             return 0
+        falling = self.teachers.learned.ended_early or bool((samples.length < task.horizon).any())
+        if falling and (self.learned_cost is None or self.learned_cost.untold > 0.0):
+            return 0
         act = None if acted is None else partial(acts, acted.policy)
         bounds = task.action_low, task.action_high
         trusted = trusted_steps(self.teachers.learned, samples, act, bounds)
-        return pick(ImaginationOptions, vars(self)).horizon(task.horizon, trusted)
+        return pick(ImaginationOptions, vars(self)).horizon(task.horizon, trusted, falling)
 
     def _practise(self, task: Task, student: Student, horizon: int, scope: dict[str, Any]) -> float:
         """Rounds in the learned model; what the last one cost."""

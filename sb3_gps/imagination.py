@@ -28,8 +28,10 @@ force that is not there: a pendulum that has to be pushed with all that there is
 early. So teachers plan with the actions that are wanted, as far as the bounds let them pass.
 
 A model is trusted as far as it foresaw the newest trials before it learned from them
-(``trusted_steps``), and not used where that is not far, or where episodes have ended early: what
-keeps a pole up for some steps may leave it where it falls, which trials that are short never see.
+(``trusted_steps``), and not used where that is not far. Nor is it where episodes have ended early,
+unless the rewards tell where they do (``LearnedCost.untold``): what keeps a pole up for some steps
+may leave it where it falls, which trials that are short never see. Trials that fall part from any
+model within some steps; there, less of it is enough.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ from sb3_gps.teachers import Teachers, fit_about
 
 FAR = 6.0  # deviations of the states that were seen; what is farther is no state any more
 FORESEEN = 0.5  # the same, of an error
+FALLING = 0.2  # share of its steps that trials which end early have to foresee
 STARTS = 10  # states of a trial that a model is tried from, spread over its time
 BATCHES = 5  # rounds that the student learns from; of two, it changes its mind too often
 MISTAKEN = 2.0  # largest alpha of a mistake alpha (x' - x), x' another state
@@ -80,12 +83,15 @@ class ImaginationOptions:
     imagined_tries: int = 16
     imagined_horizon: int = 50
 
-    def horizon(self, episode: int, trusted: int) -> int:
+    def horizon(self, episode: int, trusted: int, falling: bool = False) -> int:
         """Steps of a trial in a model that is trusted so far; 0: it is not worth it.
 
         :param episode: steps of one
+        :param falling: whether trials have ended early
         """
         wanted = min(self.imagined_horizon, episode)
+        if falling:
+            return wanted if trusted >= FALLING * wanted else 0
         return min(wanted, trusted) if 2 * trusted >= wanted else 0
 
 
@@ -103,11 +109,10 @@ def trusted_steps(
 
     :param act: who acted, without its noise; None: it is not known, and the actions are the same
     :param bounds: lowest and highest action, (dU,) each
-    :return: as many as episodes last, where it foresees all of them; 0: one has ended early
+    :return: as many as episodes last, where it foresees all of them; after its end, nothing of a
+        trial is foreseen
     """
     T = samples.X.shape[2]
-    if model.ended_early or (samples.length < T).any():
-        return 0
     X, U = (a.reshape(-1, *a.shape[2:]) for a in (samples.X, samples.U))
 
     def acted(x: np.ndarray) -> np.ndarray:
@@ -116,19 +121,22 @@ def trusted_steps(
         return np.clip(act(x.reshape(-1, x.shape[-1])), *bounds).reshape(*x.shape[:-1], -1)
 
     noise = U - acted(X)
+    length = samples.length.reshape(-1, 1)
     t = np.arange(0, T, max(1, T // STARTS))
-    x = X[:, t]
+    x, begun = X[:, t], t < length
     for done in range(T):
-        t, x = t[t + 1 < T], x[:, t + 1 < T]
+        more = t + 1 < T
+        t, x, begun = t[more], x[:, more], begun[:, more]
         if not len(t):
             break
         x = model.step(x, np.clip(acted(x) + noise[:, t], *bounds))
         t = t + 1
         # A trial that is lost is no farther than far: nothing is to overflow.
         off = np.clip(np.nan_to_num((x - X[:, t]) / model.spread, nan=FAR), -FAR, FAR)
-        if not np.median(np.sqrt(np.square(off).mean(axis=-1))) < FORESEEN:
+        off[t >= length] = FAR
+        if not np.median(np.sqrt(np.square(off).mean(axis=-1))[begun]) < FORESEEN:
             return done
-        x = X[:, t] + off * model.spread
+        x = np.where((t < length)[..., None], X[:, t] + off * model.spread, X[:, t])
     return T
 
 

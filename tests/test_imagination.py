@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 from scipy.optimize import lsq_linear
 from stable_baselines3.common.env_util import make_vec_env
-from toy_envs import HORIZON, QUICK
+from toy_envs import HORIZON, QUICK, Rewarded
 
 from sb3_gps import GPS, imagination
 from sb3_gps.autodiff import CostFunction, DifferentiableCost
@@ -108,12 +110,12 @@ def test_what_feedback_keeps_upright_is_foreseen_with_that_feedback(rng):
     assert foreseen(model, seen) < T // 2
 
 
-def test_no_model_is_trusted_where_a_trial_ended_early(rng):
+def test_nothing_is_foreseen_after_the_end_of_a_trial(rng):
+    """Begun at 0, 3, 6 and 9 of its 12 steps, half of what remains is over after 6."""
     seen, model = trials(rng), linear(A, B)
-    length = np.full((6, 1), T)
-    length[4] = T - 1
-    assert foreseen(model, Trajectories(seen.X, seen.U, length)) == 0
-    assert foreseen(replace(model, ended_early=True), seen) == 0  # once is enough
+    X = seen.X.copy()
+    X[:, :, 12:] = X[:, :, [12]]
+    assert foreseen(model, Trajectories(X, seen.U, np.full((6, 1), 12))) == 5
 
 
 def test_a_model_that_overflows_is_not_trusted(rng):
@@ -123,6 +125,12 @@ def test_a_model_that_overflows_is_not_trusted(rng):
 @pytest.mark.parametrize(("trusted", "wanted"), [(50, 20), (20, 20), (12, 12), (10, 10), (9, 0)])
 def test_half_of_the_horizon_is_the_least(trusted, wanted):
     assert ImaginationOptions(imagined_horizon=20).horizon(100, trusted) == wanted
+
+
+@pytest.mark.parametrize(("trusted", "wanted"), [(50, 20), (4, 20), (3, 0)])
+def test_where_trials_fall_a_fifth_is_enough_for_all_of_it(trusted, wanted):
+    options = ImaginationOptions(imagined_horizon=20)
+    assert options.horizon(100, trusted, falling=True) == wanted
 
 
 def test_short_episodes_need_no_more():
@@ -428,6 +436,23 @@ def test_a_run_practises_where_its_model_foresees():
     assert batch.targets is not None
     actions = acts(gps.policy, batch.samples.X.reshape(-1, 4))
     np.testing.assert_allclose(batch.targets[0].reshape(-1, 2), actions)
+
+
+class Alike(Rewarded):
+    """Every step is paid alike, wherever it is."""
+
+    def step(self, action: np.ndarray) -> Any:
+        observation, _, *rest = super().step(action)
+        return observation, 1.0, *rest
+
+
+@pytest.mark.parametrize(("kind", "practises"), [(Alike, False), (Rewarded, True)])
+def test_where_episodes_end_early_there_is_practice_if_rewards_tell_the_ends(kind, practises):
+    env = make_vec_env(lambda: TimeLimit(kind(init_noise=0.1), HORIZON))
+    options = dict(PRACTICE, initial_std=1.0, imagined_horizon=10, imagined_conditions=10)
+    gps = GPS("MlpPolicy", env, horizon=HORIZON, imagined_rounds=1, **options).learn()
+    assert gps.teachers.learned.ended_early
+    assert any(row["gps/imagined_steps"] for row in gps.history) == practises
 
 
 @pytest.mark.parametrize(
