@@ -587,7 +587,8 @@ class GPS(ResumableAlgorithm):
         if not self.imagined_rounds or self.teachers.learned is None:
             return 0
         falling = self.teachers.learned.ended_early or bool((samples.length < task.horizon).any())
-        if falling and (self.learned_cost is None or self.learned_cost.untold > 0.0):
+        told = task.cost is None and self.learned_cost is not None and not self.learned_cost.untold
+        if falling and not told:
             return 0
         act = None if acted is None else partial(acts, acted.policy)
         bounds = task.action_low, task.action_high

@@ -10,11 +10,13 @@ regression on that would have a cliff at the end, of which no quadratic is a mod
 it where all is well: such steps are left out. Instead, whether a state is an end is learned apart,
 as a log-odds, and a state costs what a step was paid on average, r_bar, times -log(1 - P(end)).
 This is smooth, it grows with the distance beyond the end, and where staying alive is all that is
-paid for, it is all there is. Where a step costs (r_bar < 0), the end is sought.
+paid for, it is all there is. Where a step costs (r_bar < 0), the end is sought, and all rewards are
+learned: one of them may say that this end is not to be.
 
 It is also crude: its slope is nowhere zero, and leads away from the ends that were met so far. So
-it counts only as far as the rewards do not tell the ends themselves: w is 1 where states of an end
-would be paid as well as half of the steps are, and 0 where nearly all steps are paid more.
+where a step is paid, it counts only as far as the rewards do not tell the ends themselves: w is 1
+where states of an end would be paid as well as half of the steps are, and 0 where nearly all steps
+are paid more.
 
 Rewards are divided by their deviation in the first trials, so that options in units of cost, such
 as ``min_eta``, mean the same everywhere.
@@ -83,9 +85,10 @@ class LearnedCost(DifferentiableCost):
         early = samples.length < T
         last = early[..., None] & (np.arange(T) == samples.length[..., None] - 1)
         living = samples.running & ~last
-        # What was paid for an end that is a goal is learned like any reward.
-        typical = rewards[living].mean() if living.any() else -np.inf
-        used = living | (last & (rewards >= typical))
+        # What was paid for an end that is a goal, or that is punished, is learned like any reward.
+        paid = np.concatenate([self.rewards, rewards[living]])
+        typical = paid.mean() if len(paid) else -np.inf
+        used = samples.running & ~(last & (rewards < typical)) if typical > 0 else samples.running
         z, r = samples.Z[used], rewards[used]
         error = float("nan")
         if len(self.z):
@@ -108,6 +111,8 @@ class LearnedCost(DifferentiableCost):
 
     def _untold(self) -> float:
         """w, by the share of the steps that are not paid clearly more than an end would be."""
+        if self.rewards.mean() <= 0:
+            return 1.0
         idle = np.zeros((len(self.ends), self.z.shape[1] - self.ends.shape[1]))
         paid = self.reward.predict(np.concatenate([self.ends, idle], axis=1))[:, 0]
         alike = paid + MARGIN * np.abs(self.rewards).max()

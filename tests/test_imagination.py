@@ -16,7 +16,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from scipy.optimize import lsq_linear
 from stable_baselines3.common.env_util import make_vec_env
-from toy_envs import HORIZON, QUICK, Rewarded
+from toy_envs import HORIZON, QUICK, Rewarded, cost
 
 from sb3_gps import GPS, imagination
 from sb3_gps.autodiff import CostFunction, DifferentiableCost
@@ -446,7 +446,15 @@ class Alike(Rewarded):
         return observation, 1.0, *rest
 
 
-@pytest.mark.parametrize(("kind", "practises"), [(Alike, False), (Rewarded, True)])
+class WithCost(Rewarded):
+    """Rewarded alike, but what is minimised is a cost."""
+
+    cost = staticmethod(cost)
+
+
+@pytest.mark.parametrize(
+    ("kind", "practises"), [(Alike, False), (Rewarded, True), (WithCost, False)]
+)
 def test_where_episodes_end_early_there_is_practice_if_rewards_tell_the_ends(kind, practises):
     env = make_vec_env(lambda: TimeLimit(kind(init_noise=0.1), HORIZON))
     options = dict(PRACTICE, initial_std=1.0, imagined_horizon=10, imagined_conditions=10)

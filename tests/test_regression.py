@@ -168,6 +168,20 @@ def test_ends_count_as_far_as_rewards_do_not_tell_them(slope, rng):
         np.testing.assert_allclose(away, 2.0 * slope * 0.5, rtol=0.1)
 
 
+@pytest.mark.parametrize("slope", [0.0, 1.0])
+def test_a_fall_that_is_punished_more_than_steps_are_is_avoided(slope, rng):
+    """-1 a step, or more the farther from the middle, and -100 for the fall."""
+    samples = falling(rng)
+    step = np.arange(21)
+    paid = np.where(step < 9, -1.0 - slope * np.square(samples.X[..., 0]), -100.0 * (step == 9))
+    cost = LearnedCost(DX, DU, rng)
+    cost.fit(samples, paid, rng)
+    assert cost.untold == 1.0 and cost.rewards.min() == -100.0
+    x = np.array([[0.8, 0.0, 0.0], [-0.8, 0.0, 0.0]])
+    _, gradient, _ = cost.expand(x, np.zeros((2, DU)), np.zeros(2))
+    assert (gradient[:, 0] * [1.0, -1.0] > 0.0).all()
+
+
 def test_what_is_paid_for_reaching_a_goal_is_learned(rng):
     samples = falling(rng)
     paid = np.where(np.arange(21) < 9, 1.0, 0.0) + 5.0 * (np.arange(21) == 9)
