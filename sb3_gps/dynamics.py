@@ -139,7 +139,7 @@ class Network:
         z = newest.Z[..., :-1, :][valid]
         change = np.diff(newest.X, axis=2)[valid]
         first = newest.X[:, :, 0].reshape(-1, newest.X.shape[-1])
-        early = bool((newest.length < newest.X.shape[2]).any())
+        early = bool(newest.ended_early.any())
         if last is None:
             regression = SmoothRegression(z.shape[1], change.shape[1], rng, HUBER)
         else:

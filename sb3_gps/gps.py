@@ -586,7 +586,7 @@ class GPS(ResumableAlgorithm):
         assert self.teachers is not None
         if not self.imagined_rounds or self.teachers.learned is None:
             return 0
-        falling = self.teachers.learned.ended_early or bool((samples.length < task.horizon).any())
+        falling = self.teachers.learned.ended_early or bool(samples.ended_early.any())
         told = task.cost is None and self.learned_cost is not None and not self.learned_cost.untold
         if falling and not told:
             return 0

@@ -54,7 +54,8 @@ from sb3_gps.teachers import Teachers, fit_about
 
 FAR = 6.0  # deviations of the states that were seen; what is farther is no state any more
 FORESEEN = 0.5  # the same, of an error
-FALLING = 0.2  # share of its steps that trials which end early have to foresee
+# Shares of an imagined trial that have to be foreseen of trials that last, and that may fall.
+LASTING, FALLING = 0.5, 0.2
 STARTS = 10  # states of a trial that a model is tried from, spread over its time
 BATCHES = 5  # rounds that the student learns from; of two, it changes its mind too often
 MISTAKEN = 2.0  # largest alpha of a mistake alpha (x' - x), x' another state
@@ -90,9 +91,9 @@ class ImaginationOptions:
         :param falling: whether trials have ended early
         """
         wanted = min(self.imagined_horizon, episode)
-        if falling:
-            return wanted if trusted >= FALLING * wanted else 0
-        return min(wanted, trusted) if 2 * trusted >= wanted else 0
+        if trusted < (FALLING if falling else LASTING) * wanted:
+            return 0
+        return wanted if falling else min(wanted, trusted)
 
 
 def trusted_steps(
@@ -136,7 +137,7 @@ def trusted_steps(
         off[t >= length] = FAR
         if not np.median(np.sqrt(np.square(off).mean(axis=-1))[begun]) < FORESEEN:
             return done
-        x = np.where((t < length)[..., None], X[:, t] + off * model.spread, X[:, t])
+        x = X[:, t] + off * model.spread
     return T
 
 
@@ -216,7 +217,7 @@ def chosen_tries(tried: Trajectories, costs: np.ndarray) -> np.ndarray:
     :return: index m * tries + n of each trial's try n, (M,)
     """
     M, tries = costs.shape
-    lost = (tried.length < tried.X.shape[2]).reshape(M, tries)
+    lost = tried.ended_early.reshape(M, tries)
     lost[:, 0] = False
     known = np.where(lost, np.inf, costs)
     spares = costs[:, 0] - known.min(axis=1) > SPARED * np.abs(costs[:, 0])

@@ -82,19 +82,19 @@ class LearnedCost(DifferentiableCost):
             relative to the rewards' deviation, or to 1 % of them; nan at first
         """
         T, dX = samples.X.shape[2:]
-        early = samples.length < T
+        early = samples.ended_early
         last = early[..., None] & (np.arange(T) == samples.length[..., None] - 1)
-        living = samples.running & ~last
-        # What was paid for an end that is a goal, or that is punished, is learned like any reward.
-        paid = np.concatenate([self.rewards, rewards[living]])
-        typical = paid.mean() if len(paid) else -np.inf
-        used = samples.running & ~(last & (rewards < typical)) if typical > 0 else samples.running
+        paid = np.concatenate([self.rewards, rewards[samples.running & ~last]])
+        typical = paid.mean() if len(paid) else 0.0
+        # What is paid for a goal that ends an episode is learned, and all where steps cost.
+        cliff = last & (rewards < typical) & (typical > 0)
+        used = samples.running & ~cliff
         z, r = samples.Z[used], rewards[used]
         error = float("nan")
         if len(self.z):
             missed = self.reward.predict(z)[:, 0] - r
             # A reward that never changes has no deviation.
-            spread = max(r.std(), 0.01 * np.abs(r).max(), 1e-6 * self.scale)
+            spread = max(r.std(), MARGIN * np.abs(r).max(), 1e-6 * self.scale)
             error = float(np.sqrt(np.square(missed).mean()) / spread)
         else:
             spread = float(r.std())

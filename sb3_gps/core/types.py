@@ -129,6 +129,11 @@ class Trajectories(Record):
         return self.length.max(axis=1)
 
     @property
+    def ended_early(self) -> np.ndarray:
+        """Whether the episode did not last, (M, N) bool."""
+        return self.length < self.X.shape[-2]
+
+    @property
     def running(self) -> np.ndarray:
         """Whether the episode had not ended yet, (M, N, T) bool."""
         return np.arange(self.X.shape[-2]) < self.length[..., None]
