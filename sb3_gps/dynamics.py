@@ -112,9 +112,19 @@ class ChangeModel:
         """Deviations of the states that were seen, (dX,)."""
         return self.regression.std.numpy()[: self.dX]
 
-    def deviations(self, x: np.ndarray) -> np.ndarray:
-        """x from the mean of the states that were seen, in their deviations, (..., dX)."""
-        return (x - self.regression.mean.numpy()[: self.dX]) / self.spread
+    def reach(self, deviations: float) -> tuple[np.ndarray, np.ndarray]:
+        """What counts as a state: as far from the mean of those that were seen, or seen itself.
+
+        Deviations alone would narrow the more trials are alike: where most balance, a pole that
+        falls was beyond six of them, and its fall was no loss.
+
+        :param deviations: of the states that were seen
+        :return: lowest and highest, (dX,) each
+        """
+        x, mean = self.z[:, : self.dX], self.regression.mean.numpy()[: self.dX]
+        away = deviations * self.spread
+        states = np.concatenate([x, x + self.change, [mean - away, mean + away]])
+        return states.min(axis=0), states.max(axis=0)
 
 
 @dataclass(frozen=True)

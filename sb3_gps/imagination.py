@@ -52,7 +52,7 @@ from sb3_gps.student import Batch, Student, read_state
 from sb3_gps.supervised import student_actions
 from sb3_gps.teachers import Teachers, fit_about
 
-FAR = 6.0  # deviations of the states that were seen; what is farther is no state any more
+FAR = 6.0  # deviations of the states that were seen; what is farther than all is no state any more
 FORESEEN = 0.5  # the same, of an error
 # Shares of an imagined trial that have to be foreseen of trials that last, and that may fall.
 LASTING, FALLING = 0.5, 0.2
@@ -164,6 +164,7 @@ def imagine(
     X, U = np.empty((M, steps, dX)), np.zeros((M, steps, dU))
     length = np.full(M, steps)
     running = np.ones(M, dtype=bool)
+    low, high = model.reach(FAR)
     x = starts
     for t in range(steps):
         X[:, t] = x
@@ -172,7 +173,7 @@ def imagine(
         if t + 1 == steps:
             break
         after = model.step(x, U[:, t])
-        over = running & (np.abs(model.deviations(after)) > FAR).any(axis=1)
+        over = running & ((after < low) | (after > high)).any(axis=1)
         length[over] = t + 1
         running &= ~over
         if not running.any():

@@ -28,7 +28,6 @@ from sb3_gps.dynamics import ChangeModel
 from sb3_gps.imagination import (
     BEYOND,
     FADING,
-    FAR,
     MISTAKEN,
     PUSHED,
     ImaginationOptions,
@@ -67,6 +66,11 @@ def linear(A: np.ndarray, B: np.ndarray, spread: float = 1.0) -> ChangeModel:
     )
     nothing = np.zeros((0, DX))
     return ChangeModel(regression, np.zeros((0, DX + DU)), nothing, nothing, ended_early=False)
+
+
+def shown(model: ChangeModel, z: np.ndarray, first: np.ndarray) -> ChangeModel:
+    """The model, to have learned from transitions that begin so, and from trials that do."""
+    return replace(model, z=z, change=model.regression.predict(z), first=first)
 
 
 def trials(rng: np.random.Generator, M: int = 6) -> Trajectories:
@@ -198,12 +202,16 @@ def test_another_way_is_taken_where_it_spares_much():
     assert chosen_tries(tried, costs).tolist() == [0, 3, 8, 10]
 
 
-def test_imagined_trials_end_far_from_all_that_was_seen(rng):
+@pytest.mark.parametrize(("fallen", "length"), [(0, 3), (1, 5)])
+def test_imagined_trials_end_far_from_all_that_was_seen(fallen, length):
+    """From 1 to 2, 4, and 8 is beyond; but not if one fell from 10 to 20 before."""
     starts = np.array([[1.0, 0.0, 0.0]])
     still = lambda x: np.zeros((len(x), DU))  # noqa: E731
-    seen = imagine(linear(2.0 * np.eye(DX), B), still, starts, T, BOUNDS)
-    assert seen.length[0, 0] == 3  # 1, 2, 4, and 8 is beyond
-    assert np.abs(seen.X).max() <= FAR
+    fall = np.tile([10.0, 0.0, 0.0, 0.0, 0.0], (fallen, 1))
+    model = shown(linear(2.0 * np.eye(DX), B), fall, fall[:, :DX])
+    seen = imagine(model, still, starts, T, BOUNDS)
+    assert seen.length[0, 0] == length
+    assert np.abs(seen.X).max() == 2.0 ** (length - 1)
 
 
 def test_what_a_student_is_to_want_is_beyond_the_bounds_but_not_far(rng):
@@ -289,7 +297,7 @@ def after_practice(
 
 def test_a_student_that_has_learned_nothing_becomes_the_optimal_one_by_practice(rng):
     """Riccati's, from starts that it has not been in."""
-    model = replace(linear(A, B), z=rng.normal(size=(200, DX + DU)), first=rng.normal(size=(6, DX)))
+    model = shown(linear(A, B), rng.normal(size=(200, DX + DU)), rng.normal(size=(6, DX)))
 
     def cost(x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
         return x.square().sum(-1) + 0.1 * u.square().sum(-1)
@@ -317,7 +325,7 @@ def test_a_student_learns_what_is_best_within_its_bounds(aware, rng, monkeypatch
     A = np.array([[1.0, 0.1, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.5]])
     B = np.array([[0.0, 0.0], [0.1, 0.0], [0.0, 0.1]])
     first, starts = rng.uniform(-1.0, 1.0, (20, DX)), rng.uniform(-1.0, 1.0, (50, DX))
-    model = replace(linear(A, B), z=rng.normal(size=(200, DX + DU)), first=first)
+    model = shown(linear(A, B), rng.normal(size=(200, DX + DU)), first)
 
     def cost(x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
         return x[:, 0].square() + 0.01 * x[:, 2].square() + 1e-3 * u.square().sum(-1)
@@ -352,7 +360,7 @@ def test_who_tries_finds_the_deeper_of_two_wells(tries, seed):
     """
     rng = np.random.default_rng(seed)
     z = rng.uniform(-1.5, 1.5, size=(200, DX + DU))
-    model = replace(linear(np.eye(DX), 0.1 * np.eye(DX, DU)), z=z, first=z[:50, :DX])
+    model = shown(linear(np.eye(DX), 0.1 * np.eye(DX, DU)), z, z[:50, :DX])
 
     def cost(x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
         deep, flat = (th.exp(-2.0 * (x[:, 0] - well).square()) for well in (1.0, -1.0))
@@ -370,7 +378,7 @@ def test_who_tries_finds_the_deeper_of_two_wells(tries, seed):
 
 def test_what_is_learned_from_is_what_was_tried(rng, monkeypatch):
     """From a state that was seen; the others that it is taken for are such states as well."""
-    model = replace(linear(A, B), z=rng.normal(size=(7, DX + DU)), first=rng.normal(size=(5, DX)))
+    model = shown(linear(A, B), rng.normal(size=(7, DX + DU)), rng.normal(size=(5, DX)))
     known, rounds, fits = [], [], []
 
     def detoured(states, *others):
