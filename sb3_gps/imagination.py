@@ -67,6 +67,12 @@ SPARED = 0.15  # share of its cost that another way has to spare: less is the te
 BEYOND = 0.5
 
 Act = Callable[[np.ndarray], np.ndarray]  # actions (n, dU) in states (n, dX)
+Ended = Callable[[np.ndarray], np.ndarray]  # whether an episode is over in states (n, dX), (n,)
+
+
+def never(x: np.ndarray) -> np.ndarray:
+    """Of an episode that has no end but that of its time."""
+    return np.zeros(len(x), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -149,13 +155,17 @@ def imagine(
     bounds: tuple[np.ndarray, np.ndarray],
     mistakes: np.ndarray | float = 0.0,
     pushes: np.ndarray | float = 0.0,
+    ended: Ended = never,
 ) -> Trajectories:
-    """Trials in the model, without noise; they end far from all states that were seen.
+    """Trials in the model, without noise; they end where episodes do, or far from what was seen.
+
+    They rest in the state that ended them, or in the last that was not far.
 
     :param starts: first states, (M, dX)
     :param bounds: lowest and highest action, (dU,) each
     :param mistakes: what is added to the states that are acted on, (M, T, dX) or 0
     :param pushes: what is added to the actions, (M, T, dU) or 0
+    :param ended: where an episode is over
     :return: (M, 1, T, ...)
     """
     (M, dX), dU = starts.shape, len(bounds[0])
@@ -173,13 +183,14 @@ def imagine(
         if t + 1 == steps:
             break
         after = model.step(x, U[:, t])
-        over = running & ((after < low) | (after > high)).any(axis=1)
+        lost = ((after < low) | (after > high)).any(axis=1)
+        x = np.where((running & ~lost)[:, None], after, x)
+        over = running & (lost | ended(x))
         length[over] = t + 1
         running &= ~over
         if not running.any():
-            X[:, t + 1 :] = X[:, t, None]
+            X[:, t + 1 :] = x[:, None]
             break
-        x = np.where(running[:, None], after, x)
     return Trajectories(X[:, None], U[:, None], length[:, None])
 
 
@@ -207,20 +218,17 @@ def detours(
     return FADING**t * wrong[:, :, None], (t < last) * push[:, :, None]
 
 
-def chosen_tries(tried: Trajectories, costs: np.ndarray) -> np.ndarray:
+def chosen_tries(costs: np.ndarray, lost: np.ndarray) -> np.ndarray:
     """The first try of each trial, or the cheapest where that spares much of its cost.
 
-    One that came far from all states rests there and does not count: it may have got lost where
-    resting is cheap.
-
-    :param tried: (M * tries, 1, T, ...)
-    :param costs: of them, (M, tries)
+    :param costs: of the tries, (M, tries)
+    :param lost: which came far from all states, (M, tries): they rest where that may be cheap, and
+        do not count, but for the first
     :return: index m * tries + n of each trial's try n, (M,)
     """
     M, tries = costs.shape
-    lost = tried.ended_early.reshape(M, tries)
-    lost[:, 0] = False
     known = np.where(lost, np.inf, costs)
+    known[:, 0] = costs[:, 0]
     spares = costs[:, 0] - known.min(axis=1) > SPARED * np.abs(costs[:, 0])
     return np.arange(M) * tries + np.where(spares, known.argmin(axis=1), 0)
 
@@ -238,6 +246,7 @@ def practise(
     options: ImaginationOptions,
     rng: np.random.Generator,
     on_round: Callable[[], None],
+    ended: Ended = never,
     **fitting: Any,
 ) -> float:
     """Rounds of it; the student is changed in place.
@@ -247,6 +256,7 @@ def practise(
     :param bounds: as of ``imagine``
     :param horizon: steps of an imagined trial
     :param on_round: called after each
+    :param ended: as of ``imagine``
     :param fitting: as for ``Student.fit``
     :return: what a trial of the last round cost in the mean
     """
@@ -268,12 +278,13 @@ def practise(
             a.reshape(M * tries, horizon, -1) for a in detours(states, horizon, bounds, rng)
         )
         starts = np.repeat(states[:, 0], tries, axis=0)
-        tried = imagine(model, act, starts, horizon, bounds, mistakes, pushes)
+        tried = imagine(model, act, starts, horizon, bounds, mistakes, pushes, ended)
+        lost = tried.ended_early[:, 0] & ~ended(tried.X[:, 0, -1])
         # In parts: the features of a cost are many times its inputs.
         parts = [trajectory_costs(teachers.cost, tried[i : i + M]) for i in range(0, M * tries, M)]
         tried_costs = np.concatenate(parts).reshape(M, tries)
         costs.append(tried_costs[:, 0])
-        chosen = chosen_tries(tried, tried_costs)
+        chosen = chosen_tries(tried_costs, lost.reshape(M, tries))
         trials = tried[chosen]
         batch = Batch(trials, None)
         # What acted: the actions that were tried, with the feedback of where it really was.

@@ -34,6 +34,7 @@ from sb3_gps.regression import LogisticRegression, SmoothRegression
 
 MARGIN = 0.01  # of the largest reward: what is closer is paid alike
 TOLD = 0.05  # share of steps that may be paid no more than an end, where rewards tell the ends
+UNLIKE = 0.1  # share of the ends that were met which may look less like one than what counts as one
 
 
 class LearnedCost(DifferentiableCost):
@@ -72,6 +73,18 @@ class LearnedCost(DifferentiableCost):
             if len(self.ends):
                 paid = paid * logsigmoid(-self.end(x)).exp()
         return -paid.numpy().reshape(t.shape) / self.scale
+
+    def ended(self, x: np.ndarray) -> np.ndarray:
+        """Whether an episode would be over in states (n, dX), (n,) bool.
+
+        They are to look as much like an end as nine of ten that were met. The odds themselves tell
+        more and less likely apart, and are no probabilities.
+        """
+        if not len(self.ends):
+            return np.zeros(len(x), dtype=bool)
+        with th.no_grad():
+            odds, met = self.end(th.from_numpy(x)), self.end(th.from_numpy(self.ends))
+        return (odds >= met.quantile(UNLIKE)).numpy()
 
     def fit(self, samples: Trajectories, rewards: np.ndarray, rng: np.random.Generator) -> float:
         """Refit to all that was executed, these samples included.

@@ -194,12 +194,11 @@ def test_a_try_is_the_student_s_own_or_pushed_or_mistaken(rng):
 
 def test_another_way_is_taken_where_it_spares_much():
     costs = np.array([[10.0, 9.0, 9.5], [10.0, 12.0, 8.0], [-10.0, -11.0, -12.0], [1.0, 0.7, 0.6]])
-    X, length = np.zeros((12, 1, T, DX)), np.full((12, 1), T)
-    tried = Trajectories(X, X[..., :DU], length)
-    assert chosen_tries(tried, costs).tolist() == [0, 5, 8, 11]
+    lost = np.zeros((4, 3), dtype=bool)
+    assert chosen_tries(costs, lost).tolist() == [0, 5, 8, 11]
     # Who got lost does not count, unless it is the student's own way.
-    length[[3, 5, 11]] = T - 1
-    assert chosen_tries(tried, costs).tolist() == [0, 3, 8, 10]
+    lost.flat[[3, 5, 11]] = True
+    assert chosen_tries(costs, lost).tolist() == [0, 3, 8, 10]
 
 
 @pytest.mark.parametrize(("fallen", "length"), [(0, 3), (1, 5)])
@@ -212,6 +211,17 @@ def test_imagined_trials_end_far_from_all_that_was_seen(fallen, length):
     seen = imagine(model, still, starts, T, BOUNDS)
     assert seen.length[0, 0] == length
     assert np.abs(seen.X).max() == 2.0 ** (length - 1)
+
+
+def test_imagined_trials_end_where_episodes_do():
+    """Above 1.5, and rest in the state that ended them; those below go on."""
+    starts = np.array([[0.5, 0.0, 0.0], [0.001, 0.0, 0.0]])
+    model = linear(1.2 * np.eye(DX), B)
+    still = lambda x: np.zeros((len(x), DU))  # noqa: E731
+    seen = imagine(model, still, starts, T, BOUNDS, ended=lambda x: x[:, 0] > 1.5)
+    assert seen.length[:, 0].tolist() == [7, T]
+    np.testing.assert_allclose(seen.X[0, 0, :, 0], 0.5 * 1.2 ** np.minimum(np.arange(T), 7))
+    np.testing.assert_allclose(seen.X[1, 0, :, 0], 0.001 * 1.2 ** np.arange(T))
 
 
 def test_what_a_student_is_to_want_is_beyond_the_bounds_but_not_far(rng):
@@ -385,8 +395,8 @@ def test_what_is_learned_from_is_what_was_tried(rng, monkeypatch):
         known.append(states)
         return detours(states, *others)
 
-    def imagined(model, act, starts, steps, bounds, mistakes, pushes):
-        seen = imagine(model, act, starts, steps, bounds, mistakes, pushes)
+    def imagined(model, act, starts, steps, bounds, mistakes, pushes, ended):
+        seen = imagine(model, act, starts, steps, bounds, mistakes, pushes, ended)
         wanted = act((seen.X[:, 0] + mistakes).reshape(-1, DX)).reshape(pushes.shape) + pushes
         rounds.append((starts, wanted, seen))
         return seen
@@ -413,7 +423,7 @@ def test_what_is_learned_from_is_what_was_tried(rng, monkeypatch):
     assert predicted == pytest.approx(costs_of(rounds[-1][-1])[:, 0].mean())
     # A student that has learned nothing does better on some other ways.
     (_, wanted, seen), (chosen, controller) = rounds[0], fits[0]
-    index = chosen_tries(seen, costs_of(seen))
+    index = chosen_tries(costs_of(seen), seen.ended_early.reshape(M, tries))
     assert 0 < (index % tries > 0).sum() < M
     np.testing.assert_array_equal(chosen.X, seen.X[index])
     done = np.einsum("mtux,mtx->mtu", controller.K, chosen.X[:, 0]) + controller.k
@@ -463,12 +473,23 @@ class WithCost(Rewarded):
 @pytest.mark.parametrize(
     ("kind", "practises"), [(Alike, False), (Rewarded, True), (WithCost, False)]
 )
-def test_where_episodes_end_early_there_is_practice_if_rewards_tell_the_ends(kind, practises):
+def test_where_episodes_end_early_there_is_practice_if_rewards_tell_the_ends(
+    kind, practises, monkeypatch
+):
+    rules = []
+
+    def practised(*args, ended, **others):
+        rules.append(ended)
+        return practise(*args, ended=ended, **others)
+
+    monkeypatch.setattr("sb3_gps.gps.practise", practised)
     env = make_vec_env(lambda: TimeLimit(kind(init_noise=0.1), HORIZON))
     options = dict(PRACTICE, initial_std=1.0, imagined_horizon=10, imagined_conditions=10)
     gps = GPS("MlpPolicy", env, horizon=HORIZON, imagined_rounds=1, **options).learn()
     assert gps.teachers.learned.ended_early
-    assert any(row["gps/imagined_steps"] for row in gps.history) == practises
+    assert any(row["gps/imagined_steps"] for row in gps.history) == practises == bool(rules)
+    # Imagined trials end where those did.
+    assert all(ended == gps.learned_cost.ended for ended in rules)
 
 
 @pytest.mark.parametrize(

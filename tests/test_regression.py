@@ -156,9 +156,13 @@ def test_ends_count_as_far_as_rewards_do_not_tell_them(slope, rng):
     samples = falling(rng)
     paid = np.where(np.arange(21) < 9, 5.0 - slope * np.square(samples.X[..., 0]), 0.0)
     cost = LearnedCost(DX, DU, rng)
+    assert not cost.ended(samples.X[:, 0, -1]).any()  # none is known yet
     cost.fit(samples, paid, rng)
     assert len(cost.z) == 12 * 9 and cost.rewards.min() > 4.0  # without the cliff
     assert cost.untold == (1.0 if slope == 0.0 else 0.0)
+    line = np.linspace(-1.2, 1.2, 49)[:, None] * np.array([1.0, 0.0, 0.0])
+    ended = cost.ended(line)
+    assert ended[[0, -1]].all() and not ended[np.abs(line[:, 0]) < 0.85].any()
     x = np.array([[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0]])
     _, gradient, _ = cost.expand(x, np.zeros((2, DU)), np.zeros(2))
     away = gradient[:, 0] * cost.scale * [1.0, -1.0]
