@@ -113,12 +113,12 @@ class ChangeModel:
         return self.regression.std.numpy()[: self.dX]
 
     def reach(self, deviations: float) -> tuple[np.ndarray, np.ndarray]:
-        """What counts as a state: as far from the mean of those that were seen, or seen itself.
+        """What counts as a state, in each coordinate: what is near the mean, or was seen.
 
         Deviations alone would narrow the more trials are alike: where most balance, a pole that
         falls was beyond six of them, and its fall was no loss.
 
-        :param deviations: of the states that were seen
+        :param deviations: of the states that were seen, which count as near
         :return: lowest and highest, (dX,) each
         """
         x, mean = self.z[:, : self.dX], self.regression.mean.numpy()[: self.dX]

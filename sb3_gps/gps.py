@@ -614,7 +614,7 @@ class GPS(ResumableAlgorithm):
                 pick(ImaginationOptions, vars(self)),
                 self.rng,
                 lambda: step(next(done), rounds),
-                ended=never if self.learned_cost is None else self.learned_cost.ended,
+                ended=never if self.learned_cost is None else self.learned_cost.end_rule(),
                 steps=(self.head_steps, 0),
                 learning_rate=self.student_rate,
             )

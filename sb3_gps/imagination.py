@@ -52,8 +52,8 @@ from sb3_gps.student import Batch, Student, read_state
 from sb3_gps.supervised import student_actions
 from sb3_gps.teachers import Teachers, fit_about
 
-FAR = 6.0  # deviations of the states that were seen; what is farther than all is no state any more
-FORESEEN = 0.5  # the same, of an error
+FAR = 6.0  # deviations of the states; what is farther than that and than any is no state any more
+FORESEEN = 0.5  # deviations of the states that an error of the model may have
 # Shares of an imagined trial that have to be foreseen of trials that last, and that may fall.
 LASTING, FALLING = 0.5, 0.2
 STARTS = 10  # states of a trial that a model is tried from, spread over its time
@@ -156,24 +156,24 @@ def imagine(
     mistakes: np.ndarray | float = 0.0,
     pushes: np.ndarray | float = 0.0,
     ended: Ended = never,
-) -> Trajectories:
-    """Trials in the model, without noise; they end where episodes do, or far from what was seen.
+) -> tuple[Trajectories, np.ndarray]:
+    """Trials in the model, without noise; they end where episodes do, or get lost.
 
-    They rest in the state that ended them, or in the last that was not far.
+    They rest in the state that ended them, or in the last that was not far from what was seen.
 
     :param starts: first states, (M, dX)
     :param bounds: lowest and highest action, (dU,) each
     :param mistakes: what is added to the states that are acted on, (M, T, dX) or 0
     :param pushes: what is added to the actions, (M, T, dU) or 0
     :param ended: where an episode is over
-    :return: (M, 1, T, ...)
+    :return: (M, 1, T, ...), and which got lost, (M,)
     """
     (M, dX), dU = starts.shape, len(bounds[0])
     mistakes = np.broadcast_to(mistakes, (M, steps, dX))
     pushes = np.broadcast_to(pushes, (M, steps, dU))
     X, U = np.empty((M, steps, dX)), np.zeros((M, steps, dU))
     length = np.full(M, steps)
-    running = np.ones(M, dtype=bool)
+    running, lost = np.ones(M, dtype=bool), np.zeros(M, dtype=bool)
     low, high = model.reach(FAR)
     x = starts
     for t in range(steps):
@@ -183,15 +183,18 @@ def imagine(
         if t + 1 == steps:
             break
         after = model.step(x, U[:, t])
-        lost = ((after < low) | (after > high)).any(axis=1)
-        x = np.where((running & ~lost)[:, None], after, x)
-        over = running & (lost | ended(x))
+        known = np.clip(after, low, high)
+        end = ended(known)
+        away = ~end & (after != known).any(axis=1)  # what is not a number is away as well
+        x = np.where((running & ~away)[:, None], known, x)
+        lost |= running & away
+        over = running & (away | end)
         length[over] = t + 1
         running &= ~over
         if not running.any():
             X[:, t + 1 :] = x[:, None]
             break
-    return Trajectories(X[:, None], U[:, None], length[:, None])
+    return Trajectories(X[:, None], U[:, None], length[:, None]), lost
 
 
 def detours(
@@ -278,8 +281,7 @@ def practise(
             a.reshape(M * tries, horizon, -1) for a in detours(states, horizon, bounds, rng)
         )
         starts = np.repeat(states[:, 0], tries, axis=0)
-        tried = imagine(model, act, starts, horizon, bounds, mistakes, pushes, ended)
-        lost = tried.ended_early[:, 0] & ~ended(tried.X[:, 0, -1])
+        tried, lost = imagine(model, act, starts, horizon, bounds, mistakes, pushes, ended)
         # In parts: the features of a cost are many times its inputs.
         parts = [trajectory_costs(teachers.cost, tried[i : i + M]) for i in range(0, M * tries, M)]
         tried_costs = np.concatenate(parts).reshape(M, tries)

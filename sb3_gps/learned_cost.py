@@ -24,6 +24,8 @@ as ``min_eta``, mean the same everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch as th
 from torch.nn.functional import logsigmoid, softplus
@@ -34,7 +36,8 @@ from sb3_gps.regression import LogisticRegression, SmoothRegression
 
 MARGIN = 0.01  # of the largest reward: what is closer is paid alike
 TOLD = 0.05  # share of steps that may be paid no more than an end, where rewards tell the ends
-UNLIKE = 0.1  # share of the ends that were met which may look less like one than what counts as one
+UNLIKE = 0.1  # share of the ends that look too little like one to count
+FALSELY = 0.001  # share of other states that may count as ends
 
 
 class LearnedCost(DifferentiableCost):
@@ -74,17 +77,23 @@ class LearnedCost(DifferentiableCost):
                 paid = paid * logsigmoid(-self.end(x)).exp()
         return -paid.numpy().reshape(t.shape) / self.scale
 
-    def ended(self, x: np.ndarray) -> np.ndarray:
+    def end_rule(self) -> Callable[[np.ndarray], np.ndarray]:
         """Whether an episode would be over in states (n, dX), (n,) bool.
 
-        They are to look as much like an end as nine of ten that were met. The odds themselves tell
-        more and less likely apart, and are no probabilities.
+        They are to look as much like an end as nine of ten that were met, and more so than nearly
+        all states that were acted in, of which few are to count where the two are hard to tell
+        apart.
         """
         if not len(self.ends):
-            return np.zeros(len(x), dtype=bool)
-        with th.no_grad():
-            odds, met = self.end(th.from_numpy(x)), self.end(th.from_numpy(self.ends))
-        return (odds >= met.quantile(UNLIKE)).numpy()
+            return lambda x: np.zeros(len(x), dtype=bool)
+
+        def odds(x: np.ndarray) -> np.ndarray:
+            with th.no_grad():
+                return self.end(th.from_numpy(x)).numpy()
+
+        met, lived = odds(self.ends), odds(self.z[:, : self.ends.shape[1]])
+        least = max(np.quantile(met, UNLIKE), np.quantile(lived, 1.0 - FALSELY))
+        return lambda x: odds(x) >= least
 
     def fit(self, samples: Trajectories, rewards: np.ndarray, rng: np.random.Generator) -> float:
         """Refit to all that was executed, these samples included.

@@ -143,7 +143,8 @@ def test_short_episodes_need_no_more():
 
 def test_imagined_trials_are_those_of_the_model_with_actions_as_executed(rng):
     starts, gain = rng.normal(size=(5, DX)), rng.normal(size=(DX, DU))
-    seen = imagine(linear(A, B), lambda x: x @ gain, starts, T, BOUNDS)
+    seen, lost = imagine(linear(A, B), lambda x: x @ gain, starts, T, BOUNDS)
+    assert not lost.any()
     assert seen.X.shape == (5, 1, T, DX) and (seen.length == T).all()
     X, U = seen.X[:, 0], seen.U[:, 0]
     np.testing.assert_array_equal(X[:, 0], starts)
@@ -155,7 +156,7 @@ def test_imagined_trials_are_those_of_the_model_with_actions_as_executed(rng):
 def test_who_is_mistaken_acts_on_another_state_than_the_model_does(rng):
     starts, gain = rng.normal(size=(5, DX)), 0.1 * rng.normal(size=(DX, DU))
     mistakes = rng.normal(size=(5, T, DX))
-    seen = imagine(linear(A, B), lambda x: x @ gain, starts, T, BOUNDS, mistakes)
+    seen, _ = imagine(linear(A, B), lambda x: x @ gain, starts, T, BOUNDS, mistakes)
     X, U = seen.X[:, 0], seen.U[:, 0]
     np.testing.assert_allclose(U, np.clip((X + mistakes) @ gain, LOW, HIGH))
     np.testing.assert_allclose(X[:, 1:], X[:, :-1] @ A.T + U[:, :-1] @ B.T, atol=1e-12)
@@ -164,7 +165,7 @@ def test_who_is_mistaken_acts_on_another_state_than_the_model_does(rng):
 def test_who_is_pushed_does_as_much_more(rng):
     starts, gain = rng.normal(size=(5, DX)), 0.1 * rng.normal(size=(DX, DU))
     pushes = rng.normal(size=(5, T, DU))
-    seen = imagine(linear(A, B), lambda x: x @ gain, starts, T, BOUNDS, pushes=pushes)
+    seen, _ = imagine(linear(A, B), lambda x: x @ gain, starts, T, BOUNDS, pushes=pushes)
     X, U = seen.X[:, 0], seen.U[:, 0]
     np.testing.assert_allclose(U, np.clip(X @ gain + pushes, LOW, HIGH))
     np.testing.assert_allclose(X[:, 1:], X[:, :-1] @ A.T + U[:, :-1] @ B.T, atol=1e-12)
@@ -201,27 +202,49 @@ def test_another_way_is_taken_where_it_spares_much():
     assert chosen_tries(costs, lost).tolist() == [0, 3, 8, 10]
 
 
-@pytest.mark.parametrize(("fallen", "length"), [(0, 3), (1, 5)])
-def test_imagined_trials_end_far_from_all_that_was_seen(fallen, length):
-    """From 1 to 2, 4, and 8 is beyond; but not if one fell from 10 to 20 before."""
-    starts = np.array([[1.0, 0.0, 0.0]])
-    still = lambda x: np.zeros((len(x), DU))  # noqa: E731
-    fall = np.tile([10.0, 0.0, 0.0, 0.0, 0.0], (fallen, 1))
-    model = shown(linear(2.0 * np.eye(DX), B), fall, fall[:, :DX])
-    seen = imagine(model, still, starts, T, BOUNDS)
-    assert seen.length[0, 0] == length
+def still(x: np.ndarray) -> np.ndarray:
+    return np.zeros((len(x), DU))
+
+
+@pytest.mark.parametrize(("before", "length"), [([], 3), ([10.0], 5), ([-3.0, 5.0], 4)])
+def test_imagined_trials_are_lost_beyond_all_that_was_seen(before, length):
+    """From 1 to 2, 4, and 8 is beyond; but not if one was, or came, as far before."""
+    model = linear(2.0 * np.eye(DX), B)
+    known = np.zeros((len(before), DX + DU))
+    known[:, 0] = before
+    model = shown(model, known, known[:, :DX])
+    if length == 4:  # and came back
+        model = replace(model, z=np.vstack([known, 8.0 * np.eye(1, DX + DU)]))
+        model = replace(model, change=np.vstack([model.change, -8.0 * np.eye(1, DX)]))
+    seen, lost = imagine(model, still, np.array([[1.0, 0.0, 0.0]]), T, BOUNDS)
+    assert lost.all() and seen.length[0, 0] == length
     assert np.abs(seen.X).max() == 2.0 ** (length - 1)
 
 
-def test_imagined_trials_end_where_episodes_do():
+def test_what_is_no_number_is_lost():
+    starts = np.array([[1.0, 0.0, 0.0]])
+    seen, lost = imagine(linear(np.nan * np.eye(DX), B), still, starts, T, BOUNDS)
+    assert lost.all() and seen.length[0, 0] == 1 and np.isfinite(seen.X).all()
+
+
+@pytest.mark.parametrize("starts", [[0.5], [0.5, 0.001]])
+def test_imagined_trials_end_where_episodes_do(starts):
     """Above 1.5, and rest in the state that ended them; those below go on."""
-    starts = np.array([[0.5, 0.0, 0.0], [0.001, 0.0, 0.0]])
+    x = np.array(starts)[:, None] * np.eye(1, DX)
     model = linear(1.2 * np.eye(DX), B)
-    still = lambda x: np.zeros((len(x), DU))  # noqa: E731
-    seen = imagine(model, still, starts, T, BOUNDS, ended=lambda x: x[:, 0] > 1.5)
-    assert seen.length[:, 0].tolist() == [7, T]
-    np.testing.assert_allclose(seen.X[0, 0, :, 0], 0.5 * 1.2 ** np.minimum(np.arange(T), 7))
-    np.testing.assert_allclose(seen.X[1, 0, :, 0], 0.001 * 1.2 ** np.arange(T))
+    seen, lost = imagine(model, still, x, T, BOUNDS, ended=lambda x: x[:, 0] > 1.5)
+    assert seen.length[:, 0].tolist() == [7, T][: len(starts)] and not lost.any()
+    times = np.minimum(np.arange(T), [[7], [T]])[: len(starts)]
+    np.testing.assert_allclose(seen.X[:, 0, :, 0], x[:, :1] * 1.2**times)
+
+
+def test_a_fall_beyond_all_that_was_seen_is_an_end():
+    """From 1 to 2, 4, and the 8 that is beyond is a fall: at 6, which is as far as states go."""
+    starts = np.array([[1.0, 0.0, 0.0]])
+    model = linear(2.0 * np.eye(DX), B)
+    seen, lost = imagine(model, still, starts, T, BOUNDS, ended=lambda x: x[:, 0] > 5.0)
+    assert not lost.any() and seen.length[0, 0] == 3
+    assert seen.X[0, 0, :5, 0].tolist() == [1.0, 2.0, 4.0, 6.0, 6.0]
 
 
 def test_what_a_student_is_to_want_is_beyond_the_bounds_but_not_far(rng):
@@ -286,7 +309,7 @@ def after_practice(
     untrained = copy.deepcopy(policy)
 
     def worth(starts: np.ndarray, policy: MlpPolicy = policy) -> float:
-        seen = imagine(model, partial(acts, policy), starts, T, bounds)
+        seen, _ = imagine(model, partial(acts, policy), starts, T, bounds)
         return float(trajectory_costs(teachers.cost, seen).mean())
 
     rounds: list[int] = []
@@ -396,10 +419,10 @@ def test_what_is_learned_from_is_what_was_tried(rng, monkeypatch):
         return detours(states, *others)
 
     def imagined(model, act, starts, steps, bounds, mistakes, pushes, ended):
-        seen = imagine(model, act, starts, steps, bounds, mistakes, pushes, ended)
+        seen, lost = imagine(model, act, starts, steps, bounds, mistakes, pushes, ended)
         wanted = act((seen.X[:, 0] + mistakes).reshape(-1, DX)).reshape(pushes.shape) + pushes
-        rounds.append((starts, wanted, seen))
-        return seen
+        rounds.append((starts, wanted, seen, lost))
+        return seen, lost
 
     def fitted(seen, controller, *others):
         fits.append((seen, controller))
@@ -412,7 +435,7 @@ def test_what_is_learned_from_is_what_was_tried(rng, monkeypatch):
     M, tries = 40, 6
     options = ImaginationOptions(3, imagined_conditions=M, imagined_tries=tries)
     _, _, predicted = after_practice(model, target, 0.5, options, 50, rng)
-    for states, (starts, _, _) in zip(known, rounds, strict=True):
+    for states, (starts, *_) in zip(known, rounds, strict=True):
         np.testing.assert_array_equal(starts.reshape(M, tries, DX), states[:, :1].repeat(tries, 1))
         for half, pool in ((states[: M // 2], model.first), (states[M // 2 :], model.z[:, :DX])):
             assert (half[..., None, :] == pool).all(axis=-1).any(axis=-1).all()
@@ -420,10 +443,10 @@ def test_what_is_learned_from_is_what_was_tried(rng, monkeypatch):
     def costs_of(seen: Trajectories) -> np.ndarray:
         return trajectory_costs(DifferentiableCost(target), seen).reshape(M, tries)
 
-    assert predicted == pytest.approx(costs_of(rounds[-1][-1])[:, 0].mean())
+    assert predicted == pytest.approx(costs_of(rounds[-1][2])[:, 0].mean())
     # A student that has learned nothing does better on some other ways.
-    (_, wanted, seen), (chosen, controller) = rounds[0], fits[0]
-    index = chosen_tries(costs_of(seen), seen.ended_early.reshape(M, tries))
+    (_, wanted, seen, lost), (chosen, controller) = rounds[0], fits[0]
+    index = chosen_tries(costs_of(seen), lost.reshape(M, tries))
     assert 0 < (index % tries > 0).sum() < M
     np.testing.assert_array_equal(chosen.X, seen.X[index])
     done = np.einsum("mtux,mtx->mtu", controller.K, chosen.X[:, 0]) + controller.k
@@ -489,7 +512,7 @@ def test_where_episodes_end_early_there_is_practice_if_rewards_tell_the_ends(
     assert gps.teachers.learned.ended_early
     assert any(row["gps/imagined_steps"] for row in gps.history) == practises == bool(rules)
     # Imagined trials end where those did.
-    assert all(ended == gps.learned_cost.ended for ended in rules)
+    assert all(ended(gps.learned_cost.ends).mean() > 0.5 for ended in rules)
 
 
 @pytest.mark.parametrize(

@@ -156,13 +156,14 @@ def test_ends_count_as_far_as_rewards_do_not_tell_them(slope, rng):
     samples = falling(rng)
     paid = np.where(np.arange(21) < 9, 5.0 - slope * np.square(samples.X[..., 0]), 0.0)
     cost = LearnedCost(DX, DU, rng)
-    assert not cost.ended(samples.X[:, 0, -1]).any()  # none is known yet
+    assert not cost.end_rule()(samples.X[:, 0, -1]).any()  # none is known yet
     cost.fit(samples, paid, rng)
     assert len(cost.z) == 12 * 9 and cost.rewards.min() > 4.0  # without the cliff
     assert cost.untold == (1.0 if slope == 0.0 else 0.0)
     line = np.linspace(-1.2, 1.2, 49)[:, None] * np.array([1.0, 0.0, 0.0])
-    ended = cost.ended(line)
-    assert ended[[0, -1]].all() and not ended[np.abs(line[:, 0]) < 0.85].any()
+    ended = cost.end_rule()
+    assert 0.8 < ended(cost.ends).mean() <= 0.95
+    assert ended(line[[0, -1]]).all() and not ended(line[np.abs(line[:, 0]) < 0.85]).any()
     x = np.array([[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0]])
     _, gradient, _ = cost.expand(x, np.zeros((2, DU)), np.zeros(2))
     away = gradient[:, 0] * cost.scale * [1.0, -1.0]
@@ -170,6 +171,17 @@ def test_ends_count_as_far_as_rewards_do_not_tell_them(slope, rng):
         assert (away > 0.1).all()
     else:
         np.testing.assert_allclose(away, 2.0 * slope * 0.5, rtol=0.1)
+
+
+def test_states_that_are_hard_to_tell_from_ends_are_none(rng):
+    """Ends are where trials go on as well."""
+    samples = falling(rng)
+    X = samples.X.copy()
+    X[:, :, 10:] = X[rng.permutation(12)][:, :, :1] + 0.01 * rng.normal(size=(12, 1, 11, DX))
+    samples = Trajectories(X, samples.U, samples.length)
+    cost = LearnedCost(DX, DU, rng)
+    cost.fit(samples, np.where(np.arange(21) < 9, 5.0, 0.0) * np.ones((12, 1, 1)), rng)
+    assert cost.end_rule()(cost.z[:, :DX]).mean() <= 0.02
 
 
 @pytest.mark.parametrize("slope", [0.0, 1.0])
