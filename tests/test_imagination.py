@@ -30,11 +30,13 @@ from sb3_gps.imagination import (
     FADING,
     MISTAKEN,
     PUSHED,
+    Ended,
     ImaginationOptions,
     acts,
     chosen_tries,
     detours,
     imagine,
+    never,
     practise,
     trusted_steps,
     with_targets_in_reach,
@@ -289,6 +291,7 @@ def after_practice(
     steps: int,
     rng: np.random.Generator,
     seed: int = 0,
+    ended: Ended = never,
 ) -> tuple[Worth, Worth, float]:
     """A student that has learned nothing, after practice.
 
@@ -321,6 +324,7 @@ def after_practice(
         options,
         rng,
         lambda: rounds.append(1),
+        ended,
         steps=(steps, 0),
         learning_rate=3e-3,
     )
@@ -434,7 +438,8 @@ def test_what_is_learned_from_is_what_was_tried(rng, monkeypatch):
     target = lambda x, u, t: (x[:, 0] - 1.0).square() + 0.1 * u.square().sum(-1)  # noqa: E731
     M, tries = 40, 6
     options = ImaginationOptions(3, imagined_conditions=M, imagined_tries=tries)
-    _, _, predicted = after_practice(model, target, 0.5, options, 50, rng)
+    over = lambda x: x[:, 0] > 0.9  # noqa: E731
+    _, _, predicted = after_practice(model, target, 0.5, options, 50, rng, ended=over)
     for states, (starts, *_) in zip(known, rounds, strict=True):
         np.testing.assert_array_equal(starts.reshape(M, tries, DX), states[:, :1].repeat(tries, 1))
         for half, pool in ((states[: M // 2], model.first), (states[M // 2 :], model.z[:, :DX])):
@@ -447,6 +452,8 @@ def test_what_is_learned_from_is_what_was_tried(rng, monkeypatch):
     # A student that has learned nothing does better on some other ways.
     (_, wanted, seen, lost), (chosen, controller) = rounds[0], fits[0]
     index = chosen_tries(costs_of(seen), lost.reshape(M, tries))
+    # Some end early, near the target, where resting is cheap: they are not lost.
+    assert seen.ended_early[index[index % tries > 0]].any() and not lost.any()
     assert 0 < (index % tries > 0).sum() < M
     np.testing.assert_array_equal(chosen.X, seen.X[index])
     done = np.einsum("mtux,mtx->mtu", controller.K, chosen.X[:, 0]) + controller.k
