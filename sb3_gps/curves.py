@@ -136,7 +136,13 @@ def array(runs: Sequence[dict[str, Any]], *keys: str) -> np.ndarray:
 
 
 def reached(runs: Sequence[dict[str, Any]], key: str, wanted: float) -> float | None:
-    """Steps after which the mean of some seeds' curves is at least so high, None: never."""
-    steps, values = array(runs, "steps", key).mean(axis=0).T
-    good = np.flatnonzero(values >= wanted)
-    return float(steps[good[0]]) if len(good) else None
+    """Steps after which the mean of some seeds' curves is at least so high, None: never.
+
+    After a number of steps, each seed is as good as it was found to be last.
+    """
+    curves = [[(point["steps"], point[key]) for point in run["curve"]] for run in runs]
+    begin = max(curve[0][0] for curve in curves)
+    for now in sorted({steps for curve in curves for steps, _ in curve if steps >= begin}):
+        if np.mean([[v for steps, v in curve if steps <= now][-1] for curve in curves]) >= wanted:
+            return float(now)
+    return None

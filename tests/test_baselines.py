@@ -106,7 +106,8 @@ RUNS = [
 def test_reached_is_when_the_mean_of_the_seeds_is_there():
     gps = [run for run in RUNS if run["algorithm"] == "gps"]
     assert reached(gps, "return", -5.0) == 2000.0
-    assert reached(gps, "return", -8.5) == 1000.0
+    assert reached(gps, "return", -8.5) == 1100.0  # before, the second has not been tried
+    assert reached(gps, "return", -3.0) == 4000.0  # the first is as it was at 3,000
     assert reached(gps, "return", -1.0) is None  # one seed alone is no mean
     assert reached(gps[1:], "return", -1.0) == 4000.0
 
