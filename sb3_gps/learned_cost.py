@@ -78,11 +78,12 @@ class LearnedCost(DifferentiableCost):
         return -paid.numpy().reshape(t.shape) / self.scale
 
     def end_rule(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Whether an episode would be over in states (n, dX), (n,) bool.
+        """What tells whether an episode would be over.
 
-        They are to look as much like an end as nine of ten that were met, and more so than nearly
-        all states that were acted in, of which few are to count where the two are hard to tell
-        apart.
+        A state is to look as much like an end as nine of ten that were met; and more than nearly
+        all that were acted in, so that these go on where the two are hard to tell apart.
+
+        :return: of states (n, dX), (n,) bool
         """
         if not len(self.ends):
             return lambda x: np.zeros(len(x), dtype=bool)
