@@ -124,25 +124,25 @@ def in_its_share(do: Callable[[Any], None], run: CurveRun) -> None:
     do(run)
 
 
-def array(runs: Sequence[dict[str, Any]], *keys: str) -> np.ndarray:
-    """The curves of some seeds as far as all of them go, (seeds, points, keys).
+def array(runs: Sequence[dict[str, Any]], along: str, *keys: str) -> np.ndarray:
+    """The curves of some seeds as far as all of them go, (seeds, points, 1 + keys).
 
-    Seeds are compared evaluation by evaluation: where episodes end early, their steps differ.
+    Where episodes end early, seeds are evaluated after different numbers of steps: at each point
+    where one of them was, every seed is as it was found last.
+
+    :param along: the axis, which comes first, such as "steps"
     """
-    length = min(len(run["curve"]) for run in runs)
-    return np.array(
-        [[[point[key] for key in keys] for point in run["curve"][:length]] for run in runs]
-    )
+    curves = [np.array([[p[key] for key in (along, *keys)] for p in r["curve"]]) for r in runs]
+    begin = max(curve[0, 0] for curve in curves)
+    end = max(begin, min(curve[-1, 0] for curve in curves))
+    points = np.unique(np.concatenate([curve[:, 0] for curve in curves]))
+    points = points[(begin <= points) & (points <= end)]
+    held = [curve[np.searchsorted(curve[:, 0], points, side="right") - 1] for curve in curves]
+    return np.stack([np.column_stack([points, curve[:, 1:]]) for curve in held])
 
 
 def reached(runs: Sequence[dict[str, Any]], key: str, wanted: float) -> float | None:
-    """Steps after which the mean of some seeds' curves is at least so high, None: never.
-
-    After a number of steps, each seed is as good as it was found to be last.
-    """
-    curves = [[(point["steps"], point[key]) for point in run["curve"]] for run in runs]
-    begin = max(curve[0][0] for curve in curves)
-    for now in sorted({steps for curve in curves for steps, _ in curve if steps >= begin}):
-        if np.mean([[v for steps, v in curve if steps <= now][-1] for curve in curves]) >= wanted:
-            return float(now)
-    return None
+    """Steps after which the mean of some seeds' curves is at least so high, None: never."""
+    steps, values = array(runs, "steps", key).mean(axis=0).T
+    good = np.flatnonzero(values >= wanted)
+    return float(steps[good[0]]) if len(good) else None

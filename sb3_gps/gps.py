@@ -45,7 +45,7 @@ from sb3_gps.environment import (
 )
 from sb3_gps.features import ImageExtractor
 from sb3_gps.hardware import one_blas_thread
-from sb3_gps.imagination import ImaginationOptions, acts, never, practise, trusted_steps
+from sb3_gps.imagination import ImaginationOptions, acts, practise, trusted_steps
 from sb3_gps.learned_cost import LearnedCost
 from sb3_gps.options import check_options, pick
 from sb3_gps.policies import GPSPolicy, MlpPolicy, policy_aliases, resolve_policy
@@ -614,7 +614,7 @@ class GPS(ResumableAlgorithm):
                 pick(ImaginationOptions, vars(self)),
                 self.rng,
                 lambda: step(next(done), rounds),
-                ended=never if self.learned_cost is None else self.learned_cost.end_rule(),
+                ended=None if self.learned_cost is None else self.learned_cost.end_rule(),
                 steps=(self.head_steps, 0),
                 learning_rate=self.student_rate,
             )

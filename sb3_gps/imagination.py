@@ -70,11 +70,6 @@ Act = Callable[[np.ndarray], np.ndarray]  # actions (n, dU) in states (n, dX)
 Ended = Callable[[np.ndarray], np.ndarray]  # whether an episode is over in states (n, dX), (n,)
 
 
-def never(x: np.ndarray) -> np.ndarray:
-    """Of an episode that has no end but that of its time."""
-    return np.zeros(len(x), dtype=bool)
-
-
 @dataclass(frozen=True)
 class ImaginationOptions:
     """
@@ -155,7 +150,7 @@ def imagine(
     bounds: tuple[np.ndarray, np.ndarray],
     mistakes: np.ndarray | float = 0.0,
     pushes: np.ndarray | float = 0.0,
-    ended: Ended = never,
+    ended: Ended | None = None,
 ) -> tuple[Trajectories, np.ndarray]:
     """Trials in the model, without noise; they end where episodes do, or get lost.
 
@@ -165,7 +160,7 @@ def imagine(
     :param bounds: lowest and highest action, (dU,) each
     :param mistakes: what is added to the states that are acted on, (M, T, dX) or 0
     :param pushes: what is added to the actions, (M, T, dU) or 0
-    :param ended: where an episode is over
+    :param ended: where an episode is over; None: nowhere before its time
     :return: (M, 1, T, ...), and which got lost, (M,)
     """
     (M, dX), dU = starts.shape, len(bounds[0])
@@ -184,7 +179,7 @@ def imagine(
             break
         after = model.step(x, U[:, t])
         known = np.clip(after, low, high)
-        end = ended(known)
+        end = np.zeros(M, dtype=bool) if ended is None else ended(known)
         away = ~end & (after != known).any(axis=1)  # what is not a number is away as well
         x = np.where((running & ~away)[:, None], known, x)
         lost |= running & away
@@ -249,7 +244,7 @@ def practise(
     options: ImaginationOptions,
     rng: np.random.Generator,
     on_round: Callable[[], None],
-    ended: Ended = never,
+    ended: Ended | None = None,
     **fitting: Any,
 ) -> float:
     """Rounds of it; the student is changed in place.

@@ -77,16 +77,16 @@ class LearnedCost(DifferentiableCost):
                 paid = paid * logsigmoid(-self.end(x)).exp()
         return -paid.numpy().reshape(t.shape) / self.scale
 
-    def end_rule(self) -> Callable[[np.ndarray], np.ndarray]:
+    def end_rule(self) -> Callable[[np.ndarray], np.ndarray] | None:
         """What tells whether an episode would be over.
 
         A state is to look as much like an end as nine of ten that were met; and more than nearly
         all that were acted in, so that these go on where the two are hard to tell apart.
 
-        :return: of states (n, dX), (n,) bool
+        :return: of states (n, dX), (n,) bool; None: no end is known
         """
         if not len(self.ends):
-            return lambda x: np.zeros(len(x), dtype=bool)
+            return None
 
         def odds(x: np.ndarray) -> np.ndarray:
             with th.no_grad():

@@ -14,7 +14,7 @@ from sb3_gps import baselines
 from sb3_gps.baselines import mean_return, options_of, run_gps, run_sb3
 from sb3_gps.commands import benchmark_environments as command
 from sb3_gps.commands.tables import machines_table
-from sb3_gps.curves import reached
+from sb3_gps.curves import array, reached
 from sb3_gps.experiment import machine
 from sb3_gps.runs import records
 
@@ -103,11 +103,18 @@ RUNS = [
 ]
 
 
+def test_seeds_that_were_tried_at_other_steps_are_as_they_were_found_last():
+    early = [record("gps", 0, [[10, 1.0], [30, 3.0]]), record("gps", 1, [[20, 5.0], [35, 7.0]])]
+    curves = array(early, "steps", "return")
+    assert curves.tolist() == [[[20, 1.0], [30, 3.0]], [[20, 5.0], [30, 5.0]]]
+    once = [record("gps", 0, [[10, 1.0]]), record("gps", 1, [[20, 5.0]])]
+    assert array(once, "steps", "return").tolist() == [[[20, 1.0]], [[20, 5.0]]]
+
+
 def test_reached_is_when_the_mean_of_the_seeds_is_there():
     gps = [run for run in RUNS if run["algorithm"] == "gps"]
     assert reached(gps, "return", -5.0) == 2000.0
     assert reached(gps, "return", -8.5) == 1100.0  # before, the second has not been tried
-    assert reached(gps, "return", -3.0) == 4000.0  # the first is as it was at 3,000
     assert reached(gps, "return", -1.0) is None  # one seed alone is no mean
     assert reached(gps[1:], "return", -1.0) == 4000.0
 

@@ -36,7 +36,6 @@ from sb3_gps.imagination import (
     chosen_tries,
     detours,
     imagine,
-    never,
     practise,
     trusted_steps,
     with_targets_in_reach,
@@ -291,7 +290,7 @@ def after_practice(
     steps: int,
     rng: np.random.Generator,
     seed: int = 0,
-    ended: Ended = never,
+    ended: Ended | None = None,
 ) -> tuple[Worth, Worth, float]:
     """A student that has learned nothing, after practice.
 
