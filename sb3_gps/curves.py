@@ -124,15 +124,13 @@ def in_its_share(do: Callable[[Any], None], run: CurveRun) -> None:
     do(run)
 
 
-def array(runs: Sequence[dict[str, Any]], along: str, *keys: str) -> np.ndarray:
-    """The curves of some seeds as far as all of them go, (seeds, points, 1 + keys).
+def array(runs: Sequence[dict[str, Any]], *keys: str) -> np.ndarray:
+    """The curves of some seeds as far as all of them go, (seeds, points, 1 + keys): steps first.
 
-    Where episodes end early, seeds are evaluated after different numbers of steps: at each point
-    where one of them was, every seed is as it was found last.
-
-    :param along: the axis, which comes first, such as "steps"
+    Where episodes end early, seeds are evaluated after different numbers of steps: at each where
+    one of them was, every seed is as it was found last.
     """
-    curves = [np.array([[p[key] for key in (along, *keys)] for p in r["curve"]]) for r in runs]
+    curves = [np.array([[p[key] for key in ("steps", *keys)] for p in r["curve"]]) for r in runs]
     begin = max(curve[0, 0] for curve in curves)
     end = max(begin, min(curve[-1, 0] for curve in curves))
     points = np.unique(np.concatenate([curve[:, 0] for curve in curves]))
@@ -143,6 +141,6 @@ def array(runs: Sequence[dict[str, Any]], along: str, *keys: str) -> np.ndarray:
 
 def reached(runs: Sequence[dict[str, Any]], key: str, wanted: float) -> float | None:
     """Steps after which the mean of some seeds' curves is at least so high, None: never."""
-    steps, values = array(runs, "steps", key).mean(axis=0).T
+    steps, values = array(runs, key).mean(axis=0).T
     good = np.flatnonzero(values >= wanted)
     return float(steps[good[0]]) if len(good) else None

@@ -262,8 +262,8 @@ def _plot_curves(
             runs = [r for r in records if (r["env"], r["algorithm"]) == (env, name)]
             if not runs:
                 continue
-            points = array(runs, x, y)
-            along, values = points[..., 0].mean(axis=0), points[..., 1]
+            points = array(runs, y) if x == "steps" else array(runs, x, y)
+            along, values = points[..., -2].mean(axis=0), points[..., -1]
             (handles[name],) = axes.plot(
                 along, values.mean(axis=0), color=f"C{a}", marker="." if len(along) == 1 else None
             )

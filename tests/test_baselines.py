@@ -105,10 +105,10 @@ RUNS = [
 
 def test_seeds_that_were_tried_at_other_steps_are_as_they_were_found_last():
     early = [record("gps", 0, [[10, 1.0], [30, 3.0]]), record("gps", 1, [[20, 5.0], [35, 7.0]])]
-    curves = array(early, "steps", "return")
+    curves = array(early, "return")
     assert curves.tolist() == [[[20, 1.0], [30, 3.0]], [[20, 5.0], [30, 5.0]]]
     once = [record("gps", 0, [[10, 1.0]]), record("gps", 1, [[20, 5.0]])]
-    assert array(once, "steps", "return").tolist() == [[[20, 1.0]], [[20, 5.0]]]
+    assert array(once, "return").tolist() == [[[20, 1.0]], [[20, 5.0]]]
 
 
 def test_reached_is_when_the_mean_of_the_seeds_is_there():
