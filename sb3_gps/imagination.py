@@ -28,9 +28,9 @@ force that is not there: a pendulum that has to be pushed with all that there is
 early. So teachers plan with the actions that are wanted, as far as the bounds let them pass.
 
 Where episodes may end early, what a trial leads to matters as much as what it costs: a pole that is
-up after its last step may be about to fall. There as many steps again count, by the models of the
-last one. Where none ends early that is left out: on Pendulum, which swings on, these models say
-nothing about what follows.
+up after its last step may be about to fall. There as many steps again count in a teacher's plan,
+by the last models. Where none ends early that is left out: on Pendulum, which swings on, these
+models say little about what follows.
 
 A model is trusted as far as it foresaw the newest trials before it learned from them
 (``trusted_steps``), and not used where that is not far. Nor is it where episodes have ended early,
@@ -306,7 +306,9 @@ def practise(
         )
         fit = within_bounds(fit, bounds)
         if ended is not None:
-            fit = with_what_follows(fit, horizon, model.reach(FAR), model.spread)
+            # Of a try, only what it came to: it is not pushed, or mistaken, for ever.
+            own = replace(acted, k=acted.k + within_reach(right, bounds) - right)
+            fit = with_what_follows(fit, own, horizon, model.reach(FAR), model.spread)
         imagined = Teachers.about(fit, teachers.cost, teachers.rule, teachers.options)
         imagined.step(fit.controller)
         settled = student.settle(imagined.proposal, imagined, [batch])

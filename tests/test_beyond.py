@@ -15,6 +15,7 @@ from sb3_gps.core.types import (
     LinearGaussianController,
     QuadraticCost,
     Trajectories,
+    where,
 )
 
 M, T, DX, DU = 3, 5, 3, 2
@@ -26,7 +27,7 @@ def make_fit(rng: np.random.Generator, growth: float) -> Fit:
     """Of trials whose closed loop has this spectral radius at the last step."""
     F = rng.normal(size=(M, T - 1, DX, DX + DU))
     K = rng.normal(0.0, 0.3, (M, T, DU, DX))
-    A = F[:, -1, :, :DX] + F[:, -1, :, DX:] @ K[:, -1]
+    A = F[:, -1, :, :DX] + F[:, -1, :, DX:] @ K[:, -2]
     radius = np.abs(np.linalg.eigvals(A)).max(axis=1)
     F[:, -1] *= growth / radius[:, None, None]
     f, k = rng.normal(size=(M, T - 1, DX)), rng.normal(size=(M, T, DU))
@@ -45,16 +46,16 @@ def make_fit(rng: np.random.Generator, growth: float) -> Fit:
     )
 
 
-def cost_of(cost: QuadraticCost, m: int, z: np.ndarray) -> float:
-    return cost.c[m, -1] + cost.g[m, -1] @ z + 0.5 * z @ cost.H[m, -1] @ z
+def cost_of(cost: QuadraticCost, m: int, z: np.ndarray, t: int = -1) -> float:
+    return cost.c[m, t] + cost.g[m, t] @ z + 0.5 * z @ cost.H[m, t] @ z
 
 
 def rolled_on(fit: Fit, m: int, z: np.ndarray, steps: int) -> float:
     total = cost_of(fit.cost, m, z)
     for _ in range(steps):
         x = fit.dynamics.F[m, -1] @ z + fit.dynamics.f[m, -1]
-        z = np.concatenate([x, fit.controller.K[m, -1] @ x + fit.controller.k[m, -1]])
-        total += cost_of(fit.cost, m, z)
+        z = np.concatenate([x, fit.controller.K[m, -2] @ x + fit.controller.k[m, -2]])
+        total += cost_of(fit.cost, m, z, -2)
     return total
 
 
@@ -68,7 +69,7 @@ def assert_counts(before: Fit, after: Fit, steps: list[int], rng: np.random.Gene
 @pytest.mark.parametrize("steps", [0, 1, 7])
 def test_the_last_cost_is_that_of_rolling_on(rng, steps):
     fit = make_fit(rng, growth=0.8)
-    after = with_what_follows(fit, steps, ANYWHERE, np.ones(DX))
+    after = with_what_follows(fit, fit.controller, steps, ANYWHERE, np.ones(DX))
     assert_counts(fit, after, [steps] * M, rng)
     np.testing.assert_array_equal(after.cost.H[:, :-1], fit.cost.H[:, :-1])
     np.testing.assert_array_equal(after.cost.g[:, :-1], fit.cost.g[:, :-1])
@@ -76,7 +77,8 @@ def test_the_last_cost_is_that_of_rolling_on(rng, steps):
 
 
 def test_it_is_convex_where_the_cost_is(rng):
-    after = with_what_follows(make_fit(rng, growth=0.95), 50, ANYWHERE, np.ones(DX))
+    fit = make_fit(rng, growth=0.95)
+    after = with_what_follows(fit, fit.controller, 50, ANYWHERE, np.ones(DX))
     assert np.linalg.eigvalsh(after.cost.H).min() > 0.0
 
 
@@ -85,29 +87,46 @@ def test_a_loop_that_diverges_is_rolled_on_while_deviations_are_small(rng):
     steps = []
     for m in range(M):
         A = fit.dynamics.F[m, -1, :, :DX]
-        A = A + fit.dynamics.F[m, -1, :, DX:] @ fit.controller.K[m, -1]
+        A = A + fit.dynamics.F[m, -1, :, DX:] @ fit.controller.K[m, -2]
         power = A.copy()
         steps.append(0)
         while np.abs(power * SPREAD / SPREAD[:, None]).max() < GROWN:
             steps[-1] += 1
             power = A @ power
     assert 0 < max(steps) < 100
-    after = with_what_follows(fit, 100_000, ANYWHERE, SPREAD)
+    after = with_what_follows(fit, fit.controller, 100_000, ANYWHERE, SPREAD)
     assert_counts(fit, after, steps, rng)
 
 
 def test_a_trial_is_rolled_on_as_long_as_it_stays_where_states_are(rng):
+    """From its last state, up or down."""
     fit = make_fit(rng, growth=0.9)
-    far = fit.dynamics.f.copy()
-    far[:, -1] = [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 500.0]]  # the third leaves at once
-    quiet = replace(fit.controller, k=np.zeros_like(fit.controller.k))
-    fit = replace(fit, dynamics=replace(fit.dynamics, f=far), controller=quiet)
-    after = with_what_follows(fit, 6, (np.full(DX, -100.0), np.full(DX, 100.0)), np.ones(DX))
-    assert_counts(fit, after, [6, 6, 0], rng)
+    fit.samples.X[:, 0, -1] = [[1.0, 1.0, 1.0], [40.0, -60.0, 20.0], [-30.0, 10.0, 70.0]]
+    for low, high in (([-1e9] * DX, [50.0] * DX), ([-50.0] * DX, [1e9] * DX)):
+        steps = []
+        for m in range(M):
+            x, steps_of_m = fit.samples.X[m, 0, -1], 0
+            while steps_of_m < 6:
+                z = np.concatenate([x, fit.controller.K[m, -2] @ x + fit.controller.k[m, -2]])
+                x = fit.dynamics.F[m, -1] @ z + fit.dynamics.f[m, -1]
+                if not ((np.array(low) <= x) & (x <= high)).all():
+                    break
+                steps_of_m += 1
+            steps.append(steps_of_m)
+        assert min(steps) < 6
+        reach = np.array(low), np.array(high)
+        after = with_what_follows(fit, fit.controller, 6, reach, np.full(DX, 1.0))
+        assert_counts(fit, after, steps, rng)
+
+
+def test_what_diverges_does_not_overflow_while_others_go_on(rng):
+    fit = where(np.array([True, False, True]), make_fit(rng, 0.5), make_fit(rng, 3.0))
+    after = with_what_follows(fit, fit.controller, 3000, ANYWHERE, np.ones(DX))
+    assert np.isfinite(after.cost.H).all() and np.isfinite(after.cost.g).all()
 
 
 def test_a_trial_that_ended_leads_nowhere(rng):
     fit = make_fit(rng, growth=0.8)
     fit = replace(fit, samples=replace(fit.samples, length=np.array([[T], [T - 1], [1]])))
-    after = with_what_follows(fit, 4, ANYWHERE, np.ones(DX))
+    after = with_what_follows(fit, fit.controller, 4, ANYWHERE, np.ones(DX))
     assert_counts(fit, after, [4, 0, 0], rng)
