@@ -27,11 +27,6 @@ What a student wants beyond a bound is not executed, and a teacher that takes it
 force that is not there: a pendulum that has to be pushed with all that there is was braked too
 early. So teachers plan with the actions that are wanted, as far as the bounds let them pass.
 
-Where episodes may end early, what a trial leads to matters as much as what it costs: a pole that is
-up after its last step may be about to fall. There as many steps again count in a teacher's plan,
-by the last models. Where none ends early that is left out: on Pendulum, which swings on, these
-models say little about what follows.
-
 A model is trusted as far as it foresaw the newest trials before it learned from them
 (``trusted_steps``), and not used where that is not far. Nor is it where episodes have ended early,
 unless the rewards tell where they do (``LearnedCost.untold``): what keeps a pole up for some steps
@@ -48,7 +43,6 @@ from typing import Any
 
 import numpy as np
 
-from sb3_gps.core.beyond import with_what_follows
 from sb3_gps.core.bounds import within_bounds
 from sb3_gps.core.costs import trajectory_costs
 from sb3_gps.core.types import Trajectories
@@ -305,10 +299,6 @@ def practise(
             tried_costs.reshape(-1)[chosen],
         )
         fit = within_bounds(fit, bounds)
-        if ended is not None:
-            # Of a try, only what it came to: it is not pushed, or mistaken, for ever.
-            own = replace(acted, k=acted.k + within_reach(right, bounds) - right)
-            fit = with_what_follows(fit, own, horizon, model.reach(FAR), model.spread)
         imagined = Teachers.about(fit, teachers.cost, teachers.rule, teachers.options)
         imagined.step(fit.controller)
         settled = student.settle(imagined.proposal, imagined, [batch])

@@ -291,12 +291,10 @@ def after_practice(
     rng: np.random.Generator,
     seed: int = 0,
     ended: Ended | None = None,
-    horizon: int = T,
 ) -> tuple[Worth, Worth, float]:
     """A student that has learned nothing, after practice.
 
     :param limit: of the actions
-    :param horizon: of practice; it is judged by T steps
     :return: its cost from given starts; the same before; what practice said that it costs
     """
     th.manual_seed(seed)
@@ -321,7 +319,7 @@ def after_practice(
         student,
         teachers,
         bounds,
-        horizon,
+        T,
         options,
         rng,
         lambda: rounds.append(1),
@@ -412,27 +410,6 @@ def test_who_tries_finds_the_deeper_of_two_wells(tries, seed):
         assert after(starts) > 0.85 * stays
     else:
         assert after(starts) < 0.6 * stays
-
-
-def test_where_trials_may_end_what_follows_a_short_one_counts(rng):
-    """A mass that a few steps hardly move: whoever sees no farther does not push it."""
-    A = np.array([[1.0, 0.1, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.5]])
-    B = np.array([[0.0, 0.0], [0.1, 0.0], [0.0, 0.1]])
-    model = shown(linear(A, B), rng.normal(size=(200, DX + DU)), rng.normal(size=(20, DX)))
-
-    def cost(x: th.Tensor, u: th.Tensor, t: th.Tensor) -> th.Tensor:
-        return x[:, 0].square() + 0.01 * u.square().sum(-1)
-
-    def never(x: np.ndarray) -> np.ndarray:
-        return np.zeros(len(x), dtype=bool)
-
-    options = ImaginationOptions(8, imagined_conditions=40, imagined_tries=1)
-    starts = rng.normal(size=(50, DX))
-    after = {}
-    for ended in (None, never):
-        practice = model, cost, 10.0, options, 200, np.random.default_rng(0)
-        after[ended] = after_practice(*practice, ended=ended, horizon=5)[0](starts)
-    assert after[never] < 0.3 * after[None]
 
 
 def test_what_is_learned_from_is_what_was_tried(rng, monkeypatch):

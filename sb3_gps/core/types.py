@@ -73,8 +73,8 @@ def after_its_end(record: Self, length: np.ndarray) -> Self:
     return map_arrays(replaced, record)
 
 
-def put(whole: Self, index: Any, part: Self) -> Self:
-    """A copy of ``whole`` with ``part`` at ``index`` of the leading axes."""
+def put(whole: Self, index: np.ndarray, part: Self) -> Self:
+    """A copy of ``whole`` with ``part`` at ``index`` of the leading axis."""
 
     def replace(target: np.ndarray, source: np.ndarray) -> np.ndarray:
         target = target.copy()
