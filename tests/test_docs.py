@@ -67,6 +67,14 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), f"{page.name} leads to {target}"
 
 
+def test_the_table_of_environments_is_that_of_the_records():
+    """Which is copied into the README by hand."""
+    summary = ROOT / "examples" / "results" / "environments" / "summary.md"
+    rows = [line for line in summary.read_text().splitlines() if line.startswith("|")]
+    assert len(rows) == 9
+    assert "\n".join(rows) in (ROOT / "README.md").read_text()
+
+
 @pytest.mark.slow
 def test_the_documentation_builds_without_a_warning(tmp_path):
     pytest.importorskip("sphinx")
