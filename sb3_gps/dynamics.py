@@ -27,7 +27,10 @@ from sb3_gps.core.mixture import GaussianMixture, fit_mixture, mixture_prior, nu
 from sb3_gps.core.types import LinearDynamics, LinearisedTrajectories, Trajectories
 from sb3_gps.regression import SmoothRegression
 
-HUBER = 0.1  # deviations of the changes: what is beyond is likely to be a contact
+# Deviations of the changes, beyond which an error counts by its size: what is far beyond is likely to
+# be a contact. And where all is well, changes are a hundredth of what they are when a pole falls: to
+# stand still takes a model that is exact there, and errors at a fall would be all that it is about.
+HUBER = 0.01
 
 
 class DynamicsModel(Protocol):

@@ -8,8 +8,7 @@ nearly quadratic in places, and no regression at hand is both that and smooth.
 
 Squares of errors are all about the few largest, and what a joint does when it meets its limit, or
 an object, is no smooth function of anything: beyond some size errors are to count by their size
-alone (Huber 1964), or motion between contacts is not learned at all. On Pusher this halves the
-median error of the velocities.
+alone (Huber 1964), or motion between contacts is not learned at all.
 
     log-odds(x) = b + a [x; vech(x x')]
 
@@ -26,7 +25,7 @@ from sb3_gps.hardware import one_torch_thread
 from sb3_gps.supervised import batches, schedule
 
 HIDDEN = 64
-STEPS, BATCH, RATE, DECAY = 800, 256, 3e-3, 1e-4
+STEPS, BATCH, RATE, DECAY = 3000, 256, 3e-3, 1e-4
 POINTS = 40  # observations that a logistic regression counts as
 RIDGE = 1e-3  # of the quadratic's coefficients, relative to the number of points
 REWEIGHTED = 2  # times that a robust quadratic is solved again, weighted by its last errors

@@ -10,7 +10,7 @@ import torch as th
 
 from sb3_gps.core.fitting import held_out_error
 from sb3_gps.core.types import Trajectories
-from sb3_gps.dynamics import Network, Pooled
+from sb3_gps.dynamics import HUBER, Network, Pooled
 from sb3_gps.learned_cost import LearnedCost
 from sb3_gps.regression import POINTS, LogisticRegression, SmoothRegression
 
@@ -58,12 +58,12 @@ def test_a_robust_one_learns_what_is_between_the_shocks(rng):
     smooth = lambda z: np.stack([np.sin(z[:, 0]) * z[:, 2], z[:, 1] - z[:, 2]], axis=1)  # noqa: E731
     shocks = 20.0 * rng.normal(size=(1500, 2)) * (rng.random((1500, 1)) < 0.05)
     new, error = rng.normal(size=(300, 3)), {}
-    for huber in (None, 0.1):
+    for huber in (None, HUBER):
         model = SmoothRegression(3, 2, np.random.default_rng(1), huber)
         model.fit(z, smooth(z) + shocks, np.random.default_rng(1))
         error[huber] = np.median(np.abs(model.predict(new) - smooth(new)), axis=0)
-    assert (error[0.1] < 0.1).all()
-    assert (error[0.1] < 0.3 * error[None]).all()
+    assert (error[HUBER] < 0.1).all()
+    assert (error[HUBER] < 0.3 * error[None]).all()
 
 
 def test_a_pickle_predicts_and_goes_on_alike(smooth, rng):
