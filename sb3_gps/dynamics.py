@@ -27,9 +27,9 @@ from sb3_gps.core.mixture import GaussianMixture, fit_mixture, mixture_prior, nu
 from sb3_gps.core.types import LinearDynamics, LinearisedTrajectories, Trajectories
 from sb3_gps.regression import SmoothRegression
 
-# Deviations of the changes, beyond which an error counts by its size: what is far beyond is likely to
-# be a contact. And where all is well, changes are a hundredth of what they are when a pole falls: to
-# stand still takes a model that is exact there, and errors at a fall would be all that it is about.
+# Deviations of the changes, beyond which an error counts by its size. What is far beyond is likely
+# to be a contact; and where all is well, changes are a hundredth of what they are when a pole
+# falls: to stand still takes a model that is exact there, and by squares it is about the falls.
 HUBER = 0.01
 
 

@@ -24,6 +24,12 @@ def _seed_torch() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _short_regressions(monkeypatch) -> None:
+    """More steps are for more data than tests have."""
+    monkeypatch.setattr("sb3_gps.regression.STEPS", 800)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """A generator with a fixed seed; numpy's global one is never used."""

@@ -66,6 +66,19 @@ def test_a_robust_one_learns_what_is_between_the_shocks(rng):
     assert (error[HUBER] < 0.3 * error[None]).all()
 
 
+def test_a_robust_one_is_exact_where_all_is_quiet(rng):
+    """A pole that stands in three steps of four, and else falls, by what no quadratic is."""
+    quiet = rng.random(2000) < 0.75
+    z = rng.normal(size=(2000, 3)) * np.where(quiet, 0.03, 1.0)[:, None]
+    falls = lambda z: np.sin(2.0 * z[:, :1]) * np.exp(z[:, 1:2]) + np.abs(z[:, 2:]) ** 1.5  # noqa: E731
+    new, error = 0.03 * rng.normal(size=(300, 3)), {}
+    for huber in (None, 0.1, HUBER):
+        model = SmoothRegression(3, 1, np.random.default_rng(1), huber)
+        model.fit(z, falls(z), np.random.default_rng(1))
+        error[huber] = np.sqrt(np.square(model.predict(new) - falls(new)).mean())
+    assert error[HUBER] < 0.6 * error[0.1] < 0.6 * error[None]
+
+
 def test_a_pickle_predicts_and_goes_on_alike(smooth, rng):
     z = rng.normal(size=(30, 3))
     again = pickle.loads(pickle.dumps(smooth))
