@@ -105,14 +105,12 @@ def figures(
     """How exact it is."""
     z, changes = judged
     error = (model.regression.predict(z) - changes)[:, VELOCITIES]
-    act = partial(acts, student.policy)
-    trials, lost = imagine(model, act, starts, IMAGINED + 1, BOUNDS)
-    moved = np.abs(trials.X[:, 0, -1, 0] - starts[:, 0])[~lost]
-    return {
-        "velocity_errors": np.sqrt(np.square(error).mean(axis=0)).tolist(),
-        "drift": float(moved.mean()) if len(moved) else None,
-        "lost": int(lost.sum()),
-    }
+    row: dict[str, Any] = {"velocity_errors": np.sqrt(np.square(error).mean(axis=0)).tolist()}
+    if not len(starts):
+        return row
+    trials, lost = imagine(model, partial(acts, student.policy), starts, IMAGINED + 1, BOUNDS)
+    moved = np.abs(trials.X[:, 0, -1, 0] - starts[:, 0])
+    return {**row, "drifts": moved[~lost].tolist(), "lost": int(lost.sum())}
 
 
 def main() -> None:
