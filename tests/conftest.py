@@ -26,7 +26,7 @@ def _seed_torch() -> None:
 
 @pytest.fixture(autouse=True)
 def _short_regressions(monkeypatch) -> None:
-    """More steps are for more data than tests have."""
+    """A quarter of the steps, to save time; what all of them gain has a test of its own."""
     monkeypatch.setattr("sb3_gps.regression.STEPS", 800)
 
 

@@ -12,7 +12,7 @@ from sb3_gps.core.fitting import held_out_error
 from sb3_gps.core.types import Trajectories
 from sb3_gps.dynamics import HUBER, Network, Pooled
 from sb3_gps.learned_cost import LearnedCost
-from sb3_gps.regression import POINTS, LogisticRegression, SmoothRegression
+from sb3_gps.regression import POINTS, STEPS, LogisticRegression, SmoothRegression
 
 DX, DU = 3, 2
 
@@ -66,17 +66,24 @@ def test_a_robust_one_learns_what_is_between_the_shocks(rng):
     assert (error[HUBER] < 0.3 * error[None]).all()
 
 
-def test_a_robust_one_is_exact_where_all_is_quiet(rng):
+def test_a_robust_one_is_exact_where_all_is_quiet(rng, monkeypatch):
     """A pole that stands in three steps of four, and else falls, by what no quadratic is."""
     quiet = rng.random(2000) < 0.75
     z = rng.normal(size=(2000, 3)) * np.where(quiet, 0.03, 1.0)[:, None]
     falls = lambda z: np.sin(2.0 * z[:, :1]) * np.exp(z[:, 1:2]) + np.abs(z[:, 2:]) ** 1.5  # noqa: E731
-    new, error = 0.03 * rng.normal(size=(300, 3)), {}
-    for huber in (None, 0.1, HUBER):
+    new = 0.03 * rng.normal(size=(300, 3))
+
+    def error(huber: float | None, steps: int) -> float:
+        monkeypatch.setattr("sb3_gps.regression.STEPS", steps)
         model = SmoothRegression(3, 1, np.random.default_rng(1), huber)
         model.fit(z, falls(z), np.random.default_rng(1))
-        error[huber] = np.sqrt(np.square(model.predict(new) - falls(new)).mean())
-    assert error[HUBER] < 0.6 * error[0.1] < 0.6 * error[None]
+        return np.sqrt(np.square(model.predict(new) - falls(new)).mean())
+
+    short = STEPS // 4
+    coarse = error(0.1, short)
+    assert coarse < error(None, short)
+    assert error(HUBER, short) < 0.6 * coarse
+    assert error(0.1, STEPS) < 0.6 * coarse
 
 
 def test_a_pickle_predicts_and_goes_on_alike(smooth, rng):
