@@ -99,7 +99,20 @@ class SmoothRegression(Quadratic):
 
     def quadratic(self, standard: th.Tensor) -> th.Tensor:
         """Of standardised points, (B, dY) standardised."""
-        return self.coefficients[0] + self.features(standard) @ self.coefficients[1:]
+        constant, linear, square = self._matrices()
+        sloped = th.tensordot(standard, square, dims=1)
+        return constant + standard @ linear + (standard[:, :, None] * sloped).sum(dim=1)
+
+    def _matrices(self) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """The coefficients as b (1, dY), of z (dZ, dY) and of z z' (dZ, dZ, dY), symmetric.
+
+        Features are many, and slow to differentiate: only the fit needs them.
+        """
+        dZ, dY = len(self.mean), len(self.scale)
+        constant, linear, products = self.coefficients.split([1, dZ, len(self.rows)])
+        square = products.new_zeros(dZ, dZ, dY)
+        square[self.rows, self.columns] = 0.5 * products
+        return constant, linear, square + square.transpose(0, 1)
 
     def predict(self, z: np.ndarray) -> np.ndarray:
         """y_hat, (..., dY) of (..., dZ)."""
@@ -109,12 +122,17 @@ class SmoothRegression(Quadratic):
 
     def jacobian(self, z: np.ndarray) -> np.ndarray:
         """d y_hat / d z, (..., dY, dZ) of (..., dZ)."""
-        flat = th.from_numpy(z.reshape(-1, z.shape[-1])).requires_grad_()
-        y = self.forward(flat)
+        flat = th.from_numpy(z.reshape(-1, z.shape[-1]))
+        standard = self.standardised(flat).requires_grad_()
+        y = self.network(standard)
         rows = [
-            th.autograd.grad(y[:, i].sum(), flat, retain_graph=True)[0] for i in range(y.shape[1])
+            th.autograd.grad(y[:, i].sum(), standard, retain_graph=True)[0]
+            for i in range(y.shape[1])
         ]
-        return th.stack(rows, dim=1).numpy().reshape(*z.shape[:-1], y.shape[1], z.shape[-1])
+        _, linear, square = self._matrices()
+        quadratic = linear + 2.0 * th.tensordot(standard.detach(), square, dims=1)  # (B, dZ, dY)
+        slope = self.scale[:, None] * (th.stack(rows, dim=1) + quadratic.transpose(1, 2)) / self.std
+        return slope.numpy().reshape(*z.shape[:-1], y.shape[1], z.shape[-1])
 
     @one_torch_thread()
     def fit(self, z: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> None:

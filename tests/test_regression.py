@@ -44,6 +44,13 @@ def test_its_jacobian_is_that_of_finite_differences(smooth, rng):
         np.testing.assert_allclose(exact[..., i], secant, rtol=1e-6, atol=1e-6)
 
 
+def test_its_quadratic_is_that_of_the_features(smooth, rng):
+    standard = th.from_numpy(rng.normal(size=(7, 3)))
+    features = th.cat([th.ones(7, 1), smooth.features(standard)], dim=1)
+    expected = features @ smooth.coefficients
+    np.testing.assert_allclose(smooth.quadratic(standard), expected, rtol=1e-12, atol=1e-12)
+
+
 def test_inputs_and_outputs_that_never_change(rng):
     z = np.column_stack([rng.normal(size=50), np.full(50, 3.0)])
     model = SmoothRegression(2, 1, rng)
