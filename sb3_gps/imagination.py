@@ -277,7 +277,7 @@ def practise(
         )
         starts = np.repeat(states[:, 0], tries, axis=0)
         tried, lost = imagine(model, act, starts, horizon, bounds, mistakes, pushes, ended)
-        # In parts: the features of a cost are many times its inputs.
+        # In parts: the features of a learned end are many times its inputs.
         parts = [trajectory_costs(teachers.cost, tried[i : i + M]) for i in range(0, M * tries, M)]
         tried_costs = np.concatenate(parts).reshape(M, tries)
         costs.append(tried_costs[:, 0])

@@ -98,16 +98,16 @@ class SmoothRegression(Quadratic):
         return self.centre + self.scale * (self.quadratic(z) + self.network(z))
 
     def quadratic(self, standard: th.Tensor) -> th.Tensor:
-        """Of standardised points, (B, dY) standardised."""
+        """Of standardised points, (B, dY) standardised.
+
+        Without their features, which are many, and slow to differentiate.
+        """
         constant, linear, square = self._matrices()
         sloped = th.tensordot(standard, square, dims=1)
         return constant + standard @ linear + (standard[:, :, None] * sloped).sum(dim=1)
 
     def _matrices(self) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
-        """The coefficients as b (1, dY), of z (dZ, dY) and of z z' (dZ, dZ, dY), symmetric.
-
-        Features are many, and slow to differentiate: only the fit needs them.
-        """
+        """The coefficients: the constants (1, dY), those of z (dZ, dY) and of z z' (dZ, dZ, dY)."""
         dZ, dY = len(self.mean), len(self.scale)
         constant, linear, products = self.coefficients.split([1, dZ, len(self.rows)])
         square = products.new_zeros(dZ, dZ, dY)
@@ -130,8 +130,9 @@ class SmoothRegression(Quadratic):
             for i in range(y.shape[1])
         ]
         _, linear, square = self._matrices()
-        quadratic = linear + 2.0 * th.tensordot(standard.detach(), square, dims=1)  # (B, dZ, dY)
-        slope = self.scale[:, None] * (th.stack(rows, dim=1) + quadratic.transpose(1, 2)) / self.std
+        bent = linear + 2.0 * th.tensordot(standard.detach(), square, dims=1)  # (B, dZ, dY)
+        slope = th.stack(rows, dim=1) + bent.transpose(1, 2)  # (B, dY, dZ), standardised
+        slope = self.scale[:, None] * slope / self.std
         return slope.numpy().reshape(*z.shape[:-1], y.shape[1], z.shape[-1])
 
     @one_torch_thread()
