@@ -620,8 +620,8 @@ STOCHASTIC = {
             prior="network",
             imagined_rounds=1,
             imagined_conditions=4,
-            learning_rate=0.1,  # too high: the student breaks
-            seed=4,  # of the first five, 2 and 4 go back
+            learning_rate=0.1,  # too high: the student breaks, and there is much noise;
+            min_action_std=0.5,  # of the first five seeds, all but 3 go back
             rollback=0.0,
             rollback_slack=0.0,
         ),
