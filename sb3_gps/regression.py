@@ -147,8 +147,7 @@ class SmoothRegression(Quadratic):
         self.scale.copy_(_spread(outputs))
         standard = self.standardised(inputs)
         target = (outputs - self.centre) / self.scale
-        self.coefficients.copy_(self._fitted(standard, target))
-        residual = target - self.quadratic(standard)
+        residual = self._fit_quadratic(standard, target)
         generator = th.Generator().manual_seed(int(rng.integers(2**63)))
         optimizer = th.optim.AdamW(self.network.parameters(), lr=RATE, weight_decay=DECAY)
         for step, index in enumerate(batches(len(z), BATCH, STEPS, generator)):
@@ -165,8 +164,8 @@ class SmoothRegression(Quadratic):
             return nn.functional.mse_loss(predicted, wanted)
         return nn.functional.huber_loss(predicted, wanted, delta=self.huber)
 
-    def _fitted(self, standard: th.Tensor, target: th.Tensor) -> th.Tensor:
-        """Coefficients of standardised points, the constants first; the constants are free.
+    def _fit_quadratic(self, standard: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """Set the coefficients, of which the constants are free; returns what they leave, (n, dY).
 
         Robust by weights of the points (iteratively reweighted least squares), by their errors in
         all outputs: one system to be solved for all of these.
@@ -176,16 +175,18 @@ class SmoothRegression(Quadratic):
         ridge = RIDGE * th.eye(features.shape[1], dtype=th.float64)
         ridge[0, 0] = 0.0
 
-        def solved(weight: th.Tensor) -> th.Tensor:
+        def weighted_fit(weight: th.Tensor) -> th.Tensor:
             weighted = (weight * features).T
-            return th.linalg.solve(weighted @ features + weight.sum() * ridge, weighted @ target)
+            moments = weighted @ features + weight.sum() * ridge
+            self.coefficients.copy_(th.linalg.solve(moments, weighted @ target))
+            return target - features @ self.coefficients
 
-        coefficients = solved(ones)
+        residual = weighted_fit(ones)
         if self.huber is not None:
             for _ in range(REWEIGHTED):
-                error = (features @ coefficients - target).square().mean(dim=1, keepdim=True).sqrt()
-                coefficients = solved(self.huber / error.clamp_min(self.huber))
-        return coefficients
+                error = residual.square().mean(dim=1, keepdim=True).sqrt()
+                residual = weighted_fit(self.huber / error.clamp_min(self.huber))
+        return residual
 
 
 class LogisticRegression(Quadratic):

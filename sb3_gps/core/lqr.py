@@ -48,15 +48,25 @@ def max_entropy_lqr(
     :return: the controller, and whether Quu was positive definite at every step, (B,) bool; where
         it was not, the controller of that batch entry is meaningless
     """
-    B, T, dZ = cost.g.shape
     dX = dynamics.f.shape[-1]
-    # Homogeneous coordinates [x; 1; u]: one product carries the linear terms along.
-    F, H = _homogeneous_dynamics(dynamics), _homogeneous_cost(cost, dX)
+    return _riccati(_homogeneous_dynamics(dynamics), _homogeneous_cost(cost, dX), temperature)
+
+
+def _riccati(
+    F: np.ndarray, H: np.ndarray, temperature: np.ndarray
+) -> tuple[LinearGaussianController, np.ndarray]:
+    """``max_entropy_lqr`` in homogeneous coordinates: one product carries the linear terms along.
+
+    :param F: (B, T-1, dX+1, dZ+1)
+    :param H: (B, T, dZ+1, dZ+1)
+    """
+    B, T = temperature.shape
+    dX, dU = F.shape[-2] - 1, F.shape[-1] - F.shape[-2]
     x, u = slice(dX + 1), slice(dX + 1, None)
-    gains = np.zeros((B, T, dZ - dX, dX + 1))  # [K, k]
-    Quu = np.zeros((B, T, dZ - dX, dZ - dX))
+    gains = np.zeros((B, T, dU, dX + 1))  # [K, k]
+    Quu = np.zeros((B, T, dU, dU))
     feasible = np.ones(B, dtype=bool)
-    shrunk_diagonal = 1.0 - MARGIN * np.eye(dZ - dX)
+    shrunk_diagonal = 1.0 - MARGIN * np.eye(dU)
     V = np.zeros((B, dX + 1, dX + 1))
     for t in reversed(range(T)):
         Q = H[:, t]
@@ -66,7 +76,7 @@ def max_entropy_lqr(
         if not good.all():  # masked, not raised: other etas and conditions go on
             feasible &= good
             # Start these anew from a harmless Q, or they overflow further on.
-            Q = np.where(good[:, None, None], Q, np.eye(dZ + 1))
+            Q = np.where(good[:, None, None], Q, np.eye(dX + 1 + dU))
         Quu[:, t] = Q[:, u, u]
         gains[:, t] = -np.linalg.solve(Q[:, u, u], Q[:, u, x])
         V = symmetrize(Q[:, x, x] + Q[:, x, u] @ gains[:, t])
@@ -237,7 +247,9 @@ def kl_constrained_lqr(
     low, high = np.full(M, floor), np.full(M, np.log(ETA_MAX))
     low_gap, high_gap = np.full(M, np.nan), np.full(M, np.nan)  # log(KL / epsilon) at low, high
     last_log_eta, last_gap = np.full(M, np.nan), np.full(M, np.nan)
-    reference_nll = nll(reference)
+    dX = dynamics.f.shape[-1]
+    F = _homogeneous_dynamics(dynamics)
+    H, H_kl = _homogeneous_cost(cost, dX), _homogeneous_cost(nll(reference), dX)
     counted = np.arange(cost.c.shape[1]) < (cost.c.shape[1] if length is None else length[:, None])
     counted = np.broadcast_to(counted, cost.c.shape)
 
@@ -250,8 +262,8 @@ def kl_constrained_lqr(
         every = slice(None) if a.size == M else a  # a view while nothing has converged
         e = np.exp(log_eta[a])
         model, start = dynamics[every], reference[every]
-        penalised = cost[every] + reference_nll[every].scaled(e[:, None])
-        p, feasible = max_entropy_lqr(model, penalised, e[:, None] + weight[a])
+        penalised = H[every] + e[:, None, None, None] * H_kl[every]
+        p, feasible = _riccati(F[every], penalised, e[:, None] + weight[a])
         if not feasible.all():
             p = where(feasible, p, start)
         # Gains from a nearly singular Quu can overflow in the closed loop: as infeasible.
