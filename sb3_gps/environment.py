@@ -162,8 +162,13 @@ def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) ->
         )
     if not (np.isfinite(action_space.low).all() and np.isfinite(action_space.high).all()):
         raise ValueError(
-            f"GPS needs finite action bounds, got {action_space}; wrap the environment with "
-            "gymnasium.wrappers.RescaleAction or ClipAction"
+            f"GPS needs finite action bounds, got {action_space}; give it some, as in "
+            "gymnasium.wrappers.TransformAction(env, lambda action: action, Box(low, high))"
+        )
+    if (fixed := np.flatnonzero(action_space.low == action_space.high)).size:
+        raise ValueError(
+            f"every action needs a range, those at {fixed.tolist()} have low = high in "
+            f"{action_space}; leave them out, with gymnasium.wrappers.TransformAction"
         )
     if isinstance(observation_space, spaces.Dict):
         nested = [k for k, s in observation_space.spaces.items() if not isinstance(s, spaces.Box)]
@@ -191,7 +196,32 @@ def check_wrapper(wrapper: VecNormalize | None) -> None:
         raise ValueError(
             "GPS standardises its inputs itself, and statistics that change during the run "
             "would make old observations and states mean something else: expected no "
-            "VecNormalize, or one with norm_obs=False (rewards are not used for learning)"
+            "VecNormalize, or one with norm_obs=False"
+        )
+
+
+def check_rewards(wrapper: VecNormalize | None, cost: DifferentiableCost | None) -> None:
+    """Refuse rewards whose meaning changes during the run, where a cost is learned from them."""
+    if wrapper is not None and wrapper.norm_reward and cost is None:
+        raise ValueError(
+            "GPS learns its cost from the rewards, and standardises them itself; with statistics "
+            "that change during the run old ones would mean something else: expected no "
+            "VecNormalize, or one with norm_reward=False, or a cost"
+        )
+
+
+def check_simulator(env: VecEnv) -> None:
+    """Refuse environments whose steps do not come with the derivatives of the simulator."""
+    controls = optional_attribute(env, "controls")
+    if controls is None:
+        raise ValueError(
+            "dynamics='mujoco' needs the derivatives of the simulator: wrap each environment, as "
+            "in GPS(policy, SimulatorState(gym.make(...)), dynamics='mujoco')"
+        )
+    if controls != env.action_space:
+        raise ValueError(
+            f"dynamics='mujoco' needs actions that are the simulator's controls, {controls}, got "
+            f"{env.action_space}: leave out wrappers that change them, or use dynamics='fitted'"
         )
 
 
@@ -210,7 +240,7 @@ class Task:
     blind: bool  # whether episodes can go without images
     random_poses: bool  # whether resets to random poses are offered
     observed: bool  # whether the state is what the student sees, and all of it
-    gives_jacobian: bool  # whether each step comes with the derivatives of the simulator
+    simulated: bool  # whether the derivatives of the simulator are read at each step
     posture: tuple[np.ndarray, np.ndarray] | None  # indices in x: what actions push, its velocity
 
     @property
@@ -246,11 +276,8 @@ def describe_task(
 ) -> Task:
     """Resolve all of the above; resets every condition once, takes no step."""
     simulated = dynamics == "mujoco"
-    if simulated and not optional_attribute(env, "gives_jacobian", False):
-        raise ValueError(
-            "dynamics='mujoco' needs the derivatives of the simulator: wrap each environment, as "
-            "in GPS(policy, SimulatorState(gym.make(...)), dynamics='mujoco')"
-        )
+    if simulated:
+        check_simulator(env)
     starts = resolve_conditions(conditions, env, seed)
     T = resolve_horizon(horizon, env)
     blind = bool(optional_attribute(env, "image_on_demand", False))
@@ -292,7 +319,7 @@ def describe_task(
         blind=blind,
         random_poses=bool(optional_attribute(env, "random_poses", False)),
         observed=observed,
-        gives_jacobian=simulated,
+        simulated=simulated,
         # Its indices are those of the environment's own state.
         posture=optional_attribute(env, "actuated") if state in (None, "state") else None,
     )

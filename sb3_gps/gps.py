@@ -26,8 +26,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gps.augmentation import Augmentation
 from sb3_gps.autodiff import CostFunction
@@ -36,6 +37,7 @@ from sb3_gps.core.types import LinearGaussianController, Trajectories
 from sb3_gps.environment import (
     State,
     Task,
+    check_rewards,
     check_spaces,
     check_vectorised,
     check_wrapper,
@@ -57,6 +59,7 @@ from sb3_gps.sampling import random_starts, sample_trials
 from sb3_gps.saving import ResumableAlgorithm
 from sb3_gps.snapshots import Champion, Snapshot, Unfinished, digest
 from sb3_gps.student import Batch, Student, StudentOptions, read_observations, read_state
+from sb3_gps.supervised import torch_drawn_by
 from sb3_gps.teachers import (
     Latest,
     Observed,
@@ -282,6 +285,7 @@ class GPS(ResumableAlgorithm):
         self.blind_iterations = 0
         self.student_rate = 0.0  # learning rate of the iteration at hand
         self.pose_error_cm: float | None = None
+        self.steps_owed = 0  # by the last ``learn``, whose iterations were whole
         self.seconds: dict[str, float] = {}  # of each phase
         self.history: list[dict[str, Any]] = []  # a row an iteration
         self.latest: Latest | None = None  # what the row of the last one is a summary of
@@ -302,7 +306,8 @@ class GPS(ResumableAlgorithm):
         )
         if self.env is not None:
             check_wrapper(self._vec_normalize_env)
-            self.policy_class = resolve_policy(policy, self.observation_space)
+            scaled = self.policy_kwargs.get("normalize_images", True)
+            self.policy_class = resolve_policy(policy, self.observation_space, scaled)
         if _init_setup_model:
             self._setup_model()
 
@@ -310,14 +315,27 @@ class GPS(ResumableAlgorithm):
 
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
-        self.set_random_seed(self.seed)
+        super().set_random_seed(self.seed)  # ``load`` comes here, and has its own generator
         self.policy = self.policy_class(
             self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
         ).to(self.device)  # type: ignore[assignment]  # SB3 knows it as a BasePolicy
 
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        check_vectorised(env)
+        return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """As SB3's, with the generator that all else is drawn from; None: leaves them as they are.
+
+        Conditions that are reset seeds stay those of the constructor's ``seed``.
+        """
+        super().set_random_seed(seed)
+        if seed is not None:
+            self.rng = np.random.default_rng(seed)
+
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """As SB3's; the task is looked up again at the next ``learn``."""
-        check_vectorised(env)
         super().set_env(env, force_reset)
         check_wrapper(self._vec_normalize_env)
         self._task = None
@@ -355,38 +373,43 @@ class GPS(ResumableAlgorithm):
         """Train; call it again to go on from where it stopped.
 
         :param total_timesteps: environment steps, rounded to whole iterations (conditions x samples
-            x horizon where no episode ends early), at least one; None: ``iterations`` of them
+            x horizon where no episode ends early), at least one; None: ``iterations`` of them. The
+            steps of environments that have nothing to do count as well, as SB3 counts them
         :param callback: called after every step of the environment
         :param log_interval: iterations between two dumps of the log
         :param tb_log_name: name of the run in TensorBoard
-        :param reset_num_timesteps: whether to count steps from zero
+        :param reset_num_timesteps: whether to count steps from zero; else what the last ``learn``
+            did more or less than it was asked for is made up for
         :param progress_bar: show steps and phases (needs rich)
         :return: self
         """
+        if total_timesteps is not None and total_timesteps < 1:
+            raise ValueError(f"total_timesteps must be at least 1, got {total_timesteps}")
         task = self.task
         assert self.env is not None
         self.env_id = getattr(optional_attribute(self.env, "spec"), "id", None)
         trials = task.M * self.samples_per_condition  # of one iteration
         # The last round of an iteration keeps all environments busy, whether needed or not.
         steps = -(-trials // self.n_envs) * self.n_envs * task.horizon
-        iterations = self.iterations
-        if total_timesteps is not None:  # at least as many: episodes may end early
-            iterations = max(1, round(total_timesteps / steps))
-        total, callback = self._setup_learn(
-            iterations * steps if total_timesteps is None else total_timesteps,
-            callback,
-            reset_num_timesteps,
-            tb_log_name,
-        )
+        iterations, budget = self.iterations, total_timesteps
+        if budget is None:
+            budget = iterations * steps
+        else:
+            budget = max(1, budget + (0 if reset_num_timesteps else self.steps_owed))
+            iterations = max(1, round(budget / steps))  # at least as many: episodes may end early
+        self.steps_owed = 0
+        total, callback = self._setup_learn(budget, callback, reset_num_timesteps, tb_log_name)
         self._set_up_teachers(task, iterations)
         self._update_current_progress_remaining(self.num_timesteps, total)
         progress = RunProgress(total - self.num_timesteps, progress_bar, "steps")
         scope = {"total_timesteps": total, "callback": callback, "progress": progress}
-        callback.on_training_start({**scope, "self": self}, globals())
+        callback.on_training_start({**locals(), **scope}, globals())
         try:
             with one_blas_thread():
                 wanted = iterations if total_timesteps is None else None
                 self._run(task, wanted, log_interval, scope)
+            if total_timesteps is not None:
+                self.steps_owed = total - self.num_timesteps
         except StopTraining:
             pass
         finally:
@@ -401,14 +424,17 @@ class GPS(ResumableAlgorithm):
 
         :param iterations: None: as many as the total of the steps is nearest to
         """
-        if self.unfinished is not None and self.unfinished.concerns(self.policy):
-            self.rng, self._n_updates = self.unfinished.restore(self.policy)
-        self.unfinished = None
+        redo_the_end = self._undo_the_end()
         if self.iteration == 0:
             self._pretrain(task, scope["progress"])
         for done in count(1):
             before = self.num_timesteps
-            tried = self._iterate(task, scope)
+            try:
+                tried = self._iterate(task, scope)
+            except BaseException:
+                if done == 1:  # nothing was learned that would be worth more
+                    redo_the_end()
+                raise
             if log_interval and self.iteration % log_interval == 0:
                 self.dump_logs()
             half = (self.num_timesteps - before) / 2
@@ -427,11 +453,31 @@ class GPS(ResumableAlgorithm):
             self._study(finish, last, scope["progress"])
         self.unfinished.finished = digest(self.policy)
 
+    def _undo_the_end(self) -> Callable[[], None]:
+        """Back to before the end of the last ``learn``.
+
+        :return: undoes that
+        """
+        unfinished, self.unfinished = self.unfinished, None
+        if unfinished is None or not unfinished.concerns(self.policy):
+            return lambda: None
+        finished, rng, updates = Snapshot.of(self.policy), self.rng, self._n_updates
+        self.rng, self._n_updates = unfinished.restore(self.policy)
+
+        def redo() -> None:
+            finished.restore(self.policy)
+            self.unfinished, self.rng, self._n_updates = unfinished, rng, updates
+
+        return redo
+
     @property
     def task(self) -> Task:
         """What the run knows of its environment, looked up at the first use."""
         if self.env is None:
-            raise ValueError("there is no environment yet: call set_env(env) first")
+            raise ValueError(
+                "there is no environment: pass one to GPS or to GPS.load, or call set_env(env) "
+                "after a load without"
+            )
         if self._task is None:
             self._task = describe_task(
                 self.env,
@@ -442,6 +488,7 @@ class GPS(ResumableAlgorithm):
                 seed=0 if self.seed is None else self.seed,
                 dynamics=self.dynamics,
             )
+            check_rewards(self._vec_normalize_env, self._task.cost)
         return self._task
 
     def _set_up_teachers(self, task: Task, iterations: int) -> None:
@@ -509,15 +556,14 @@ class GPS(ResumableAlgorithm):
         student = self._student(task, blind)
         on_policy = self._on_policy(self.iteration)
         always_new = on_policy and self.sampling == "global"
-        if always_new:
-            # What they say now: they will have other conditions next.
-            self.batches = student.settle(teachers.proposal, teachers, self.batches)
-            teachers.renew()
-            task = replace(task, starts=random_starts(task.M, self.rng))
         # The last blind batches are seen already, for the policy's first fit.
         seen = self.iteration >= self.blind_iterations - (self.student_batches - 1)
         with timed(self.seconds, "sampling"):
             episodes = self._sample(task, seen or not task.blind, on_policy, scope)
+        if always_new:
+            # What teachers say of earlier trials, before they come to have other conditions.
+            self.batches = student.settle(teachers.proposal, teachers, self.batches)
+            teachers.renew()
         batch = Batch(*episodes.by_condition(task.M))
         self.batches = [*self.batches, batch][-self.student_batches :]
         costs, reward_error = None, float("nan")
@@ -669,16 +715,19 @@ class GPS(ResumableAlgorithm):
             self.num_timesteps += self.env.num_envs
             # Environments that repeat an episode to fill the last round are no trials.
             real = np.flatnonzero(locals_["real"])
-            dones = locals_["dones"][real]
-            self._update_info_buffer([locals_["infos"][i] for i in real], dones)
+            ends = locals_["ends"]
+            self._update_info_buffer([locals_["infos"][i] for i in real], ends[real])
             self._update_current_progress_remaining(self.num_timesteps, scope["total_timesteps"])
             scope["progress"].advance(self.env.num_envs)
-            scope["callback"].update_locals({**locals_, **scope})
+            acted = {"actions": locals_["action"], "clipped_actions": locals_["action"]}
+            scope["callback"].update_locals({**locals_, **acted, "dones": ends, **scope})
             return bool(scope["callback"].on_step())
 
         # The run's generator moves on with the complete batch: a model that a callback saves in the
         # middle, like one that was stopped there, then repeats the batch as it was.
         rng = copy.deepcopy(self.rng)
+        if on_policy and self.sampling == "global":
+            task = replace(task, starts=random_starts(task.M, rng))
         scope["callback"].on_rollout_start()
         episodes = sample_trials(
             self.env,
@@ -705,7 +754,8 @@ class GPS(ResumableAlgorithm):
         if self.state_policy is None:
             dX = task.initial_states.shape[1]
             space = spaces.Box(-np.inf, np.inf, (dX,), np.float32)
-            self.state_policy = MlpPolicy(space, self.action_space, self.lr_schedule)
+            with torch_drawn_by(self.rng):
+                self.state_policy = MlpPolicy(space, self.action_space, self.lr_schedule)
         return Student(self.state_policy, read_state, options)
 
     def _study(

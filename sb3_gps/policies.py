@@ -18,7 +18,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sb3_gps.features import StateExtractor, VisuomotorExtractor, split_space
+from sb3_gps.features import ImageExtractor, StateExtractor, VisuomotorExtractor, split_space
 
 
 class GPSPolicy(ActorCriticPolicy):
@@ -36,6 +36,8 @@ class GPSPolicy(ActorCriticPolicy):
     :param activation_fn: between hidden layers.
     :param features_extractor_class: by default :class:`VisuomotorExtractor` for images and Dicts,
         :class:`StateExtractor` for vectors.
+    :param normalize_images: whether images are uint8, which are divided by 255; False: floats in
+        [0, 1].
     :param optimizer_class: Adam by default.
     :param optimizer_kwargs: by default Adam's fused kernel.
     :param kwargs: as for ``ActorCriticPolicy``; ``use_sde`` is refused.
@@ -54,6 +56,8 @@ class GPSPolicy(ActorCriticPolicy):
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
         use_sde: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -61,10 +65,18 @@ class GPSPolicy(ActorCriticPolicy):
             raise ValueError(f"the action space must be a Box, got {action_space}")
         if use_sde:
             raise ValueError("use_sde=True has no meaning here: the covariance is a full matrix")
+        images, _ = split_space(observation_space, not normalize_images)
         if features_extractor_class is None:
-            images, _ = split_space(observation_space)
             structured = bool(images) or isinstance(observation_space, spaces.Dict)
             features_extractor_class = VisuomotorExtractor if structured else StateExtractor
+        features_extractor_kwargs = dict(features_extractor_kwargs or {})
+        if issubclass(features_extractor_class, ImageExtractor):
+            if not normalize_images and any(part.dtype == np.uint8 for part in images.values()):
+                raise ValueError(
+                    "normalize_images=False is for images that are floats in [0, 1] already, got "
+                    f"{observation_space}"
+                )
+            features_extractor_kwargs.setdefault("normalized_image", not normalize_images)
         if optimizer_kwargs is None:
             optimizer_kwargs = {"fused": True} if optimizer_class is th.optim.Adam else {}
         super().__init__(
@@ -74,6 +86,8 @@ class GPSPolicy(ActorCriticPolicy):
             net_arch=dict(pi=[40, 40], vf=[]) if net_arch is None else net_arch,
             activation_fn=activation_fn,
             features_extractor_class=features_extractor_class,
+            features_extractor_kwargs=features_extractor_kwargs,
+            normalize_images=normalize_images,
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,
             **kwargs,
@@ -85,10 +99,6 @@ class GPSPolicy(ActorCriticPolicy):
     def action_mean(self, features: th.Tensor) -> th.Tensor:
         """mu from the features of the extractor: (B, features_dim) -> (B, dU)."""
         return self.action_net(self.mlp_extractor.forward_actor(features))
-
-    def head_parameters(self) -> list[nn.Parameter]:
-        """The weights between the features and the mean action."""
-        return [*self.mlp_extractor.policy_net.parameters(), *self.action_net.parameters()]
 
     def set_action_covariance(self, covariance: np.ndarray) -> None:
         """Set Sigma, and ``log_std`` to its diagonal.
@@ -132,12 +142,15 @@ policy_aliases: dict[str, type[BasePolicy]] = {
 }
 
 
-def resolve_policy(policy: str | type[GPSPolicy], observation_space: gym.Space) -> type[GPSPolicy]:
+def resolve_policy(
+    policy: str | type[GPSPolicy], observation_space: gym.Space, normalize_images: bool = True
+) -> type[GPSPolicy]:
     """The policy class of a name, after checking that the name fits the observations.
 
     :param policy: a class, or "MlpPolicy" (a vector), "CnnPolicy" (an image, or a Dict with one)
         or "MultiInputPolicy" (the same class, for a Dict).
     :param observation_space: of the environment; images may be channels-last.
+    :param normalize_images: as of ``GPSPolicy``.
     :raises ValueError: unknown name, or a name that does not fit.
     """
     if not isinstance(policy, str):
@@ -148,7 +161,7 @@ def resolve_policy(policy: str | type[GPSPolicy], observation_space: gym.Space) 
         raise ValueError(
             f"policy '{policy}' does not exist. Available names: {', '.join(policy_aliases)}"
         )
-    images, _ = split_space(observation_space)
+    images, _ = split_space(observation_space, not normalize_images)
     is_dict = isinstance(observation_space, spaces.Dict)
     if policy == "MlpPolicy" and (images or is_dict):
         raise ValueError(
@@ -157,7 +170,8 @@ def resolve_policy(policy: str | type[GPSPolicy], observation_space: gym.Space) 
         )
     if policy == "CnnPolicy" and not images:
         raise ValueError(
-            f"CnnPolicy takes an image (uint8, 0 to 255, three dimensions) or a Dict with one, got "
+            f"CnnPolicy takes an image (uint8, 0 to 255, three dimensions; floats in [0, 1] with "
+            "policy_kwargs=dict(normalize_images=False)) or a Dict with one, got "
             f"{observation_space}: use '{'MultiInputPolicy' if is_dict else 'MlpPolicy'}'"
         )
     if policy == "MultiInputPolicy" and not (images or is_dict):

@@ -27,6 +27,7 @@ from sb3_gps.supervised import (
     check_observations,
     first_non_finite,
     schedule,
+    torch_drawn_by,
 )
 
 
@@ -156,7 +157,8 @@ def pretrain_pose(
     labels = th.from_numpy((poses - mean) / std).float()
 
     weights = [*extractor.convolutions.parameters(), *extractor.heads.parameters()]
-    readout = nn.Linear(extractor.image_dim, d).to(device)
+    with torch_drawn_by(rng):
+        readout = nn.Linear(extractor.image_dim, d).to(device)
     estimator = PoseEstimator(extractor, readout)
     optimizer = th.optim.Adam([*weights, *readout.parameters()], lr=learning_rate, fused=True)
     extractor.train()

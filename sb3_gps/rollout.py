@@ -120,7 +120,8 @@ def run_episodes(
     :param read_state: None where nobody reads the state
     :param keep_observations: whether to return them
     :param on_step: called after each step with the locals that SB3's callbacks read, of which
-        ``real`` says which environments are in one of the episodes; false stops
+        ``real`` says which environments are in one of the episodes, and ``ends`` which of these end
+        now; false stops
     :param read_jacobian: whether to keep ``info["jacobian"]`` of each step
     :raises EpisodeLengthError: when an episode is truncated before T steps
     :raises StopTraining: when ``on_step`` is false
@@ -166,9 +167,10 @@ def run_episodes(
                 if jacobian is None:
                     jacobian = np.zeros((*X.shape, X.shape[-1] + dU))
                 jacobian[episodes[real], t] = [infos[i]["jacobian"] for i in np.flatnonzero(real)]
+            ends = real & (dones | (t == T - 1))
             if on_step is not None and not on_step(locals()):
                 raise StopTraining
-            for i in np.flatnonzero(real & (dones | (t == T - 1))):
+            for i in np.flatnonzero(ends):
                 e, info = episodes[i], infos[i]
                 success[e] = float(info.get("is_success", np.nan))
                 if t < T - 1:
@@ -197,7 +199,7 @@ def _refuse_truncated(
         bad = episodes[wrong][0]
         raise EpisodeLengthError(
             f"expected episodes of {T} steps, episode {bad} was truncated after {t + 1}; pass the "
-            "environment's own length as `horizon=`, or less",
+            "environment's own length as `horizon=`, the shortest where lengths vary",
             bad,
         )
 
@@ -271,10 +273,12 @@ def random_poses(
     """
     rows: list[Any] = []
     poses: list[np.ndarray] = []
+    # All at once: the generator moves on alike for any number of environments.
+    seeds = rng.integers(2**31, size=count)
     while len(poses) < count:
-        seeds = rng.integers(2**31, size=env.num_envs)
+        chosen = np.minimum(np.arange(len(poses), len(poses) + env.num_envs), count - 1)
         observation, infos = reset_episodes(
-            env, [Start({"random_pose": True}, int(seed)) for seed in seeds]
+            env, [Start({"random_pose": True}, int(seed)) for seed in seeds[chosen]]
         )
         for i, info in enumerate(infos[: count - len(poses)]):
             if "pose" not in info:

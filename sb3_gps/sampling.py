@@ -65,7 +65,7 @@ def sample_trials(
             task.read_state,
             keep_observations=seen,
             on_step=on_step,
-            read_jacobian=task.gives_jacobian,
+            read_jacobian=task.simulated,
         )
         check_costs(task.cost, episodes)
     except EpisodeError as error:

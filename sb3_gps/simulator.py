@@ -30,8 +30,6 @@ class SimulatorState(gym.Wrapper, gym.utils.RecordConstructorArgs):
     :raises ValueError: no such environment, free or ball joints, or actuators with a state
     """
 
-    gives_jacobian = True
-
     def __init__(self, env: gym.Env) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, env)
@@ -50,10 +48,24 @@ class SimulatorState(gym.Wrapper, gym.utils.RecordConstructorArgs):
             )
         if model.na:
             raise ValueError("actuators with a state are not supported; use dynamics='fitted'")
-        if env.action_space.shape != (model.nu,):
+        space = env.action_space
+        if not isinstance(space, gym.spaces.Box) or space.shape != (model.nu,):
             raise ValueError(
-                f"expected one action for each of the {model.nu} actuators, got {env.action_space}"
+                f"expected one action for each of the {model.nu} actuators, got {space}"
             )
+        limited = model.actuator_ctrllimited.astype(bool)
+        bounds = np.stack([space.low, space.high], axis=1)[limited]
+        if not np.allclose(bounds, model.actuator_ctrlrange[limited]):
+            raise ValueError(
+                f"expected actions that are the simulator's controls, in "
+                f"{model.actuator_ctrlrange.tolist()}, got {space}: leave out wrappers that "
+                "change them, or use dynamics='fitted'"
+            )
+
+    @property
+    def controls(self) -> gym.spaces.Space:
+        """What actions are here, inside of other wrappers."""
+        return self.action_space
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(**kwargs)

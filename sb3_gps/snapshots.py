@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch as th
 
 from sb3_gps.policies import GPSPolicy
 
@@ -31,9 +32,8 @@ class Snapshot:
 
     @classmethod
     def of(cls, policy: GPSPolicy) -> Snapshot:
-        """A copy, on the CPU."""
-        weights = {name: value.cpu().clone() for name, value in policy.state_dict().items()}
-        return cls(weights, copy.deepcopy(policy.optimizer.state_dict()))
+        """A copy, on the CPU: a run that was saved with a GPU can go on without."""
+        return cls(_on_cpu(policy.state_dict()), _on_cpu(policy.optimizer.state_dict()))
 
     def restore(self, policy: GPSPolicy) -> None:
         """Put the policy back."""
@@ -75,6 +75,15 @@ class Champion:
 
     policy: Snapshot
     cost: float  # mean of its trials
+
+
+def _on_cpu(state: Any) -> Any:
+    """A copy of what is nested in dicts and lists."""
+    if isinstance(state, dict):
+        return {name: _on_cpu(value) for name, value in state.items()}
+    if isinstance(state, th.Tensor):
+        return state.detach().cpu().clone()
+    return copy.deepcopy(state)
 
 
 def digest(policy: GPSPolicy) -> str:

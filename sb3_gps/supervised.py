@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +80,7 @@ def fit_student(
     total = head_steps + end_to_end_steps
     if not any(p.requires_grad for p in policy.features_extractor.parameters()):
         head_steps, end_to_end_steps = total, 0
-    images, _ = split_space(policy.observation_space)
+    images, _ = split_space(policy.observation_space, not policy.normalize_images)
     data = to_tensors(observations)
     mean_t = th.from_numpy(mean).float()
     precision_t = th.from_numpy(precision).float()
@@ -262,6 +263,14 @@ def _objective(actions: th.Tensor, mean: th.Tensor, precision: th.Tensor) -> th.
 def schedule(progress: float, decay: float) -> float:
     """1, then a straight line to 0 over the last ``decay`` of the progress."""
     return 1.0 if decay <= 0 else min(1.0, (1.0 - progress) / decay)
+
+
+@contextmanager
+def torch_drawn_by(rng: np.random.Generator) -> Iterator[None]:
+    """What torch's own generator draws in the block, such as first weights, follows from rng."""
+    with th.random.fork_rng(devices=[]):
+        th.manual_seed(int(rng.integers(2**63)))
+        yield
 
 
 def batches(n: int, size: int, steps: int, generator: th.Generator) -> Iterator[th.Tensor]:

@@ -105,13 +105,14 @@ def test_describe_task(env_class, n_envs):
     [
         (BOX, spaces.Discrete(3), "got Discrete.*discrete actions"),
         (BOX, spaces.Box(-1, 1, (2, 2), np.float32), "one-dimensional Box"),
-        (BOX, spaces.Box(-np.inf, 1, (2,), np.float32), "finite action bounds.*RescaleAction"),
+        (BOX, spaces.Box(-np.inf, 1, (2,), np.float32), "finite action bounds.*TransformAction"),
+        (BOX, spaces.Box(np.array([-1, 0]), np.array([1, 0]), dtype=np.float32), r"at \[1\] have"),
         (spaces.Dict({"a": spaces.Dict({"b": BOX})}), BOX, r"\['a'\].*FlattenObservation"),
         (spaces.Dict({"a": BOX, "n": spaces.Discrete(2)}), BOX, r"\['n'\]"),
         (spaces.Discrete(4), BOX, "Box or a Dict of Boxes"),
         (spaces.Tuple((BOX, BOX)), BOX, "Box or a Dict of Boxes"),
     ],
-    ids=["discrete", "matrix", "infinite", "nested", "mixed", "discrete obs", "tuple obs"],
+    ids=["discrete", "matrix", "infinite", "fixed", "nested", "mixed", "discrete obs", "tuple obs"],
 )
 def test_wrong_spaces(observation, action, message):
     with pytest.raises(ValueError, match=message):

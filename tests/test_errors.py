@@ -116,13 +116,27 @@ class Nested(PointMass):
     ("env_class", "message"),
     [
         (Discrete, "Box action space, got Discrete.*use PPO or DQN"),
-        (Unbounded, "finite action bounds.*RescaleAction"),
+        (Unbounded, "finite action bounds.*TransformAction"),
         (Nested, r"must be a Box, got \['arm'\].*FlattenObservation"),
     ],
 )
 def test_wrong_spaces(env_class, message):
     with pytest.raises(ValueError, match=message):
         GPS("MlpPolicy", toy(env_class))
+
+
+def test_the_way_out_of_actions_without_bounds():
+    """The one that the error names; the environment still takes what it is given."""
+    bounds = spaces.Box(-1, 1, (2,), np.float32)
+    env = gym.wrappers.TransformAction(toy(Unbounded), lambda action: action, bounds)
+    gps = learn(env)
+    assert np.abs(gps.batches[-1].samples.U).max() <= 1
+
+
+@pytest.mark.parametrize("steps", [0, -5])
+def test_a_budget_of_no_steps(steps):
+    with pytest.raises(ValueError, match=f"total_timesteps must be at least 1, got {steps}"):
+        GPS("MlpPolicy", toy(PointMass)).learn(steps)
 
 
 @pytest.mark.parametrize(

@@ -689,17 +689,43 @@ def test_going_on_after_the_weights_were_changed_keeps_them():
     assert all(th.equal(gps.policy.state_dict()[name], weights[name]) for name in weights)
 
 
-def test_a_checkpoint_in_the_middle_of_a_batch_repeats_it(tmp_path):
+def test_a_learn_that_is_stopped_at_once_leaves_what_was_there():
+    """The end of the last one, which going on undoes first; and then it goes on as if never."""
+    gps, whole = (model(iterations=2).learn() for _ in range(2))
+    before = digest(gps.policy)
+    gps.learn(callback=Recorder(stop_after=3))
+    assert digest(gps.policy) == before
+    for run in (gps, whole):
+        run.learn(total_timesteps=STEPS)
+    assert digest(gps.policy) == digest(whole.policy) != before
+    np.testing.assert_equal(gps.history, whole.history)
+
+
+def test_budgets_that_are_no_whole_iterations_add_up():
+    whole, parts = model(), model()
+    whole.learn(total_timesteps=5 * STEPS)
+    for _ in range(3):  # 1.4, 2.8 and 4.2 iterations' worth
+        parts.learn(total_timesteps=int(1.4 * STEPS), reset_num_timesteps=False)
+    assert parts.iteration == 4 and parts.num_timesteps == 4 * STEPS
+    parts.learn(total_timesteps=int(0.8 * STEPS), reset_num_timesteps=False)
+    np.testing.assert_equal(parts.history, whole.history)
+    parts.learn(total_timesteps=STEPS, callback=Recorder(stop_after=3), reset_num_timesteps=False)
+    assert parts.steps_owed == 0  # it was not meant to be longer
+
+
+@pytest.mark.parametrize("sampling", ["teacher", "global"])
+def test_a_checkpoint_in_the_middle_of_a_batch_repeats_it(sampling, tmp_path):
     """What SB3's callback saves is as good a start: the batch it interrupted is sampled again."""
+    before = 3 * STEPS  # the student acts in the last of four
 
     def make_env():
         return gym.make("Toy/PointMass-v0", init_noise=0.05)
 
-    whole = model(make_env())
-    whole.learn(callback=CheckpointCallback(STEPS + 7, str(tmp_path), name_prefix="toy"))
-    resumed = GPS.load(tmp_path / f"toy_{STEPS + 7}_steps", make_env())
-    assert resumed.iteration == 1
-    resumed.learn(total_timesteps=3 * STEPS)
+    whole = model(make_env(), sampling=sampling)
+    whole.learn(callback=CheckpointCallback(before + 7, str(tmp_path), name_prefix="toy"))
+    resumed = GPS.load(tmp_path / f"toy_{before + 7}_steps", make_env())
+    assert resumed.iteration == 3
+    resumed.learn(total_timesteps=STEPS)
     np.testing.assert_equal(resumed.history, whole.history)
     assert_same_weights(resumed, whole)
 

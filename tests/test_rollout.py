@@ -176,6 +176,11 @@ def test_random_poses_are_exactly_as_many(n_envs, rng):
     assert observations["image"].shape == (7, 36, 36, 3) and poses.shape == (7, 3)
     assert len(np.unique(poses, axis=0)) == 7
     assert calls[-1] == (7, 7)
+    # The same ones, and the generator behind them, for any number of environments.
+    other = np.random.default_rng(0)
+    again = random_poses(dummy(2, env_class=ImagePointMass), 7, other)
+    np.testing.assert_array_equal(again[1], poses)
+    assert rng.bit_generator.state == other.bit_generator.state
 
 
 def test_random_poses_need_a_label(rng):

@@ -29,7 +29,7 @@ from stable_baselines3.common.vec_env import (
     VecNormalize,
     VecTransposeImage,
 )
-from toy_envs import HORIZON, QUICK, SMALL_POLICY, ImagePointMass, PointMass
+from toy_envs import HORIZON, QUICK, SMALL_POLICY, ImagePointMass, PointMass, Rewarded
 
 from sb3_gps import GPS
 from sb3_gps.policies import GPSPolicy
@@ -92,10 +92,10 @@ def test_an_environment_is_an_id_an_env_a_vec_env_or_comes_later():
     for env in ("Toy/PointMass-v0", single, make_vec_env("Toy/PointMass-v0", 2)):
         gps = GPS("MlpPolicy", env, **FAST)
         assert isinstance(gps, BaseAlgorithm) and isinstance(gps.get_env(), DummyVecEnv)
-    later = GPS("MlpPolicy", None, _init_setup_model=False, **FAST)
-    assert later.get_env() is None
-    with pytest.raises(ValueError, match="set_env"):
-        later.learn()
+    without = GPS("MlpPolicy", None, _init_setup_model=False, **FAST)
+    assert without.get_env() is None
+    with pytest.raises(ValueError, match=r"no environment: pass one to GPS or to GPS\.load"):
+        without.learn()
 
 
 def test_a_policy_is_a_name_or_a_class():
@@ -142,6 +142,34 @@ def test_a_features_extractor_of_the_users_own_and_normalize_images():
     assert gps.policy.features_dim == 9 and gps.pose_images_used == 0
     own = dict(features_extractor_class=CombinedExtractor)
     make("dict", policy_kwargs=own).learn()
+
+
+class FloatImage(OnlyImage):
+    """Channels first, and scaled already."""
+
+    def make_observation_space(self):
+        return spaces.Box(0, 1, (3, 36, 36), np.float32)
+
+    def observe(self):
+        return super().observe().transpose(2, 0, 1).astype(np.float32) / 255
+
+
+def test_images_that_are_floats_already():
+    """The same student as of the same images as bytes."""
+    scaled = {**SMALL_POLICY, "normalize_images": False}
+    floats = make("image", limited(FloatImage)(), policy_kwargs=scaled, augmentation=None).learn()
+    plain = make("image", augmentation=None).learn()
+    assert floats.pose_images_used == plain.pose_images_used > 0
+    image = OnlyImage().reset()[0].transpose(2, 0, 1)
+    actions = [
+        gps.predict(seen, deterministic=True)[0]
+        for gps, seen in ((floats, np.float32(image) / 255), (plain, image))
+    ]
+    np.testing.assert_allclose(*actions, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="normalize_images=False is for images that are floats"):
+        make("image", policy_kwargs=scaled)
+    with pytest.raises(ValueError, match="normalize_images=False"):
+        make("image", limited(FloatImage)())
 
 
 def test_learning_rate_is_a_number_or_a_schedule():
@@ -246,6 +274,11 @@ def test_monitors_and_normalised_rewards():
     rewards = VecNormalize(DummyVecEnv([limited(PointMass)]), norm_obs=False, norm_reward=True)
     gps = make("vector", rewards).learn()
     assert gps.get_vec_normalize_env() is rewards
+    learned = VecNormalize(DummyVecEnv([limited(Rewarded)]), norm_obs=False, norm_reward=True)
+    with pytest.raises(ValueError, match=r"learns its cost from the rewards.*norm_reward=False"):
+        make("vector", learned).learn()
+    learned.norm_reward = False
+    make("vector", learned).learn()
 
 
 def test_channels_are_moved_first_once():
@@ -258,12 +291,16 @@ def test_channels_are_moved_first_once():
 
 
 @pytest.mark.parametrize("n_envs", [1, 2])
-def test_gymnasiums_vector_env_is_refused_by_name(n_envs):
+def test_gymnasiums_vector_env_is_refused_by_name(n_envs, tmp_path):
     env = gym.make_vec("Toy/PointMass-v0", num_envs=n_envs, vectorization_mode="sync")
     with pytest.raises(ValueError, match=rf"got Gymnasium's SyncVectorEnv.*n_envs={n_envs}"):
         GPS("MlpPolicy", env)
+    model = make("vector")
     with pytest.raises(ValueError, match="make_vec_env"):
-        make("vector").set_env(env)
+        model.set_env(env)
+    model.save(tmp_path / "a")
+    with pytest.raises(ValueError, match="make_vec_env"):
+        GPS.load(tmp_path / "a", env)
 
 
 # ---------------------------------------------------------------- callbacks
@@ -302,6 +339,17 @@ def test_callbacks_that_stop():
     )
     gps = make("vector").learn(callback=evaluate)
     assert gps.num_timesteps == HORIZON
+
+
+def test_trials_that_are_cut_or_idle_are_told_as_such_to_callbacks():
+    """Cut trials are episodes; what an environment does to fill the last round is none."""
+    gps = make("vector", limited(PointMass)(), horizon=HORIZON - 5)
+    gps.learn(callback=StopTrainingOnMaxEpisodes(3))
+    assert gps.num_timesteps == 3 * (HORIZON - 5)
+    count = StopTrainingOnMaxEpisodes(1000)
+    gps = make("vector", DummyVecEnv([limited(PointMass)] * 3)).learn(callback=count)
+    assert count.n_episodes == gps.trials == FAST["iterations"] * M
+    assert count.locals["actions"].shape == (3, 2)
 
 
 def test_steps_are_counted_on_or_from_zero():
@@ -357,17 +405,38 @@ def test_load_with_and_without_an_environment(tmp_path):
     again.learn(total_timesteps=STEPS)
 
 
-def test_the_same_seed_is_the_same_run_whatever_came_before():
-    first = make("vector", noise_smoothing=0.0).learn()
+def elsewhere():
+    """Put the global generators where nobody expects them."""
     th.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002
-    again = make("vector", noise_smoothing=0.0).learn()
+
+
+@pytest.mark.parametrize("kind", ["vector", "dict with image"])
+def test_the_same_seed_is_the_same_run_whatever_came_before(kind):
+    options = dict(noise_smoothing=0.0, iterations=3, teacher_iterations=2)
+    first = make(kind, **options).learn()
+    elsewhere()
+    again = make(kind, **options)
+    elsewhere()  # as another model would
+    again.learn()
     np.testing.assert_equal(first.history, again.history)
+    for name, value in first.policy.state_dict().items():
+        assert th.equal(value, again.policy.state_dict()[name]), name
     observation, drawn = first.get_env().reset(), []
     for gps in (first, again):
         gps.set_random_seed(3)
         drawn.append(gps.predict(observation, deterministic=False)[0])
     np.testing.assert_array_equal(*drawn)
+
+
+def test_set_random_seed_is_that_of_the_run():
+    runs = []
+    for first in (1, 2):
+        gps = make("vector", seed=first)
+        gps.set_random_seed(7)
+        gps.set_random_seed(None)  # as SB3's: nothing
+        runs.append(gps.learn().history[0]["gps/cost"])
+    assert runs[0] == runs[1] != make("vector", seed=1).learn().history[0]["gps/cost"]
 
 
 # ---------------------------------------------------------------- on to PPO

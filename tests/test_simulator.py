@@ -62,7 +62,7 @@ def test_the_episode_is_as_without():
         np.testing.assert_array_equal(a, b)
         action = np.full(7, 0.1 * t, dtype=np.float32)
         a, b = plain.step(action)[0], wrapped.step(action)[0]
-    assert wrapped.spec.make().gives_jacobian  # a worker can make it again
+    assert wrapped.spec.make().controls  # a worker can make it again
 
 
 def test_teachers_need_no_trial_for_their_dynamics():
@@ -104,6 +104,19 @@ def test_after_its_end_an_episode_has_the_dynamics_of_its_middle():
 def test_what_has_no_such_derivatives(env_id, message):
     with pytest.raises(ValueError, match=message):
         SimulatorState(gym.make(env_id))
+
+
+def rescaled(env: gym.Env) -> gym.Env:
+    return gym.wrappers.RescaleAction(env, np.float32(-10), np.float32(10))
+
+
+def test_actions_that_are_not_the_controls():
+    """Inside and outside of the wrapper: its derivatives would be those of other actions."""
+    with pytest.raises(ValueError, match=r"simulator's controls, in .*leave out wrappers"):
+        SimulatorState(rescaled(gym.make("Reacher-v5")))
+    env = rescaled(SimulatorState(gym.make("Reacher-v5")))
+    with pytest.raises(ValueError, match=r"simulator's controls, Box.*leave out wrappers"):
+        GPS("MlpPolicy", env, dynamics="mujoco").learn()
 
 
 def test_an_environment_that_is_not_wrapped():
