@@ -8,11 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gymnasium.wrappers import TimeLimit
+from scipy.special import softmax
 from stable_baselines3.common.vec_env import DummyVecEnv
 from toy_envs import HORIZON, PointMass
 
 from sb3_gps.core.badmm import BADMM
+from sb3_gps.core.improvement import closed_loop
 from sb3_gps.core.initial import double_integrator_gains
+from sb3_gps.core.lqr import LQRResult, kl_divergence
 from sb3_gps.core.types import Record, Trajectories, map_arrays
 from sb3_gps.environment import Task, describe_task
 from sb3_gps.exploration import action_noise, teacher_actor
@@ -25,6 +28,8 @@ M = 4
 class Run:
     """Teachers on the point mass, one iteration a call."""
 
+    samples = 1  # of each condition
+
     def __init__(self, rng: np.random.Generator, **options) -> None:
         self.env = DummyVecEnv([lambda: TimeLimit(PointMass(), HORIZON)] * M)
         self.task: Task = describe_task(
@@ -36,13 +41,12 @@ class Run:
         )
 
     def sample(self, noise: bool = True) -> Trajectories:
-        conditions = np.arange(M)
+        conditions = np.repeat(np.arange(M), self.samples)
         controller = self.teachers.controller
         offset = action_noise(controller.C, conditions, 2.0, self.rng) if noise else 0.0
         actor = teacher_actor(controller, conditions, offset)
-        episodes = run_episodes(
-            self.env, self.task.starts, actor, HORIZON, self.task.read_state, False
-        )
+        starts = [self.task.starts[m] for m in conditions]
+        episodes = run_episodes(self.env, starts, actor, HORIZON, self.task.read_state, False)
         return episodes.by_condition(M)[0]
 
     def step(self):
@@ -62,6 +66,30 @@ def test_they_stay_good_for_forty_iterations(prior, rng):
     p = run.teachers.controller
     assert np.linalg.eigvalsh(p.C).min() > 0.999 * run.teachers.options.min_action_std**2
     assert np.isfinite(p.K).all()
+
+
+class PathIntegrals:
+    """Actions as the better samples had them (Theodorou, Buchli & Schaal 2010), by no dynamics."""
+
+    def __call__(self, fit, problem, epsilon, eta):
+        p, z, cost = fit.controller, fit.samples.Z, fit.cost
+        step = cost.c[:, None] + np.einsum("mtz,mntz->mnt", cost.g, z)
+        step += 0.5 * np.einsum("mntz,mtzy,mnty->mnt", z, cost.H, z)
+        to_go = np.cumsum(step[..., ::-1], axis=-1)[..., ::-1]
+        weight = softmax(-10 * to_go / np.ptp(to_go, axis=1, keepdims=True), axis=1)
+        tried = fit.samples.U - p[:, None].mean(fit.samples.X)
+        better = replace(p, k=p.k + np.einsum("mnt,mntu->mtu", weight, tried))
+        kl = kl_divergence(better, problem.reference, closed_loop(fit, better))
+        return LQRResult(better, eta, kl, np.ones(M, dtype=bool))
+
+
+def test_another_method_than_lqr(rng, monkeypatch):
+    """What ``Improvement`` is given is enough for one that uses the samples themselves."""
+    monkeypatch.setattr(TeacherOptions, "improvement", lambda options: PathIntegrals())
+    run = Run(rng)
+    run.samples = 20
+    costs = np.array([run.step().sampled_cost for _ in range(10)])
+    assert (costs[-1] < 0.7 * costs[0]).all()
 
 
 def test_promises_are_kept(rng):

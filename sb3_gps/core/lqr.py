@@ -191,7 +191,6 @@ class LQRResult:
     """What ``kl_constrained_lqr`` found; all fields lead with the M conditions."""
 
     controller: LinearGaussianController
-    z: Gaussian  # (M, T, dX+dU) marginals under the controller
     eta: np.ndarray  # (M,) the multiplier of *this* controller
     kl: np.ndarray  # (M, T) nats a step
     converged: np.ndarray  # (M,) bool: KL within 10 % of epsilon, or below it with eta at its floor
@@ -215,8 +214,8 @@ def kl_constrained_lqr(
     KL falls with eta, and log KL is nearly linear in log eta: a secant on the logarithms, kept
     inside a bracket and to a factor of ten a move, needs 3 to 5 passes. Conditions that have
     converged leave the batch. An eta at which Quu is not positive definite counts as too small.
-    Where no eta is feasible the reference itself is returned, with ``converged`` false; so it is
-    where the closed loop overflows, and there ``z`` is not finite.
+    Where no eta is feasible, or the closed loop overflows, the reference itself is returned, with
+    ``converged`` false.
 
     :param dynamics: (M, T-1, ...)
     :param cost: (M, T, ...)
@@ -302,9 +301,7 @@ def kl_constrained_lqr(
         active = a[~done & (high[a] - low[a] > 1e-6)]
         if active.size == 0:
             break
-    with np.errstate(over="ignore", invalid="ignore"):
-        best_z = marginals(dynamics, best, initial_state)
-    return LQRResult(best, best_z, best_eta, best_kl, converged)
+    return LQRResult(best, best_eta, best_kl, converged)
 
 
 def _require_finite(name: str, record: Record) -> None:
