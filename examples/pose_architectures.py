@@ -32,7 +32,7 @@ PAPER = {  # cm: mean, standard deviation
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--env", default="GPS/ShapeCube-v0", help="id of the task")
-parser.add_argument("--images", type=int, default=2000, help="of random arm motion, to train on")
+parser.add_argument("--images", type=int, default=2000, help="of random poses, to train on")
 parser.add_argument("--unseen", type=int, default=1000, help="others, to test on")
 parser.add_argument("--steps", type=int, default=4000, help="of the network")
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -153,7 +153,7 @@ def run_sb3(
     env: VecEnv = make_vec_env(env_id, n_envs=n_envs, seed=seed)
     apart: VecEnv = make_vec_env(env_id, n_envs=min(episodes, 10))
     if normalize:
-        env = VecNormalize(env)
+        env = VecNormalize(env, gamma=options.get("gamma", 0.99))  # as the Zoo does
         apart = VecNormalize(apart, training=False, norm_reward=False)
     keywords = dict(policy=policy_for(env.observation_space), seed=seed, device="cpu", **options)
     measure = partial(mean_return, env=apart, episodes=episodes)
@@ -180,7 +180,9 @@ def train_resumably(
     :param measure: what a model is worth, by name
     :param steps: of the environment, in all
     :param chunk: steps between two evaluations
-    :param folder: of what a run needs to go on; its files are those of the last evaluation
+    :param folder: of what a run needs to go on, from the last evaluation. (Each file appears
+        whole, one after another: a run that is killed between two has newer transitions or
+        statistics than its model)
     :param on_evaluation: called with the curve so far
     :return: a point after each chunk
     """
@@ -188,7 +190,9 @@ def train_resumably(
     curve: Curve = []
     seconds = 0.0
     if saved.exists():
-        model = kind.load(saved, env)
+        model = kind.load(saved, env, device=keywords.get("device", "auto"))
+        # Of ``load``, it would draw the numbers of its beginning once more.
+        model.set_random_seed(keywords["seed"] + model.num_timesteps)
         if isinstance(env, VecNormalize):
             env = VecNormalize.load(str(folder / "normalize.pkl"), env.unwrapped)
             model.set_env(env)
@@ -196,6 +200,8 @@ def train_resumably(
             model.load_replay_buffer(folder / "replay.pkl")
         curve = model.curve  # type: ignore[attr-defined]
         seconds = curve[-1]["seconds"]
+        if on_evaluation is not None:
+            on_evaluation(curve)  # the last time it may have come to a stop before that
     else:
         model = kind(env=env, **keywords)
     while model.num_timesteps < steps:

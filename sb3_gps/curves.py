@@ -57,7 +57,8 @@ class CurveRun:
     def finished(self) -> bool:
         """Whether its record reaches as far as it is to go.
 
-        :raises ValueError: when the record is that of a run with other settings
+        :raises ValueError: when the record is that of a run with other settings, or of one that
+            cannot be made longer
         """
         if not self.path.exists():
             return False
@@ -70,7 +71,13 @@ class CurveRun:
                 )
         if self.algorithm in WHOLE:
             return there.get("whole", True)
-        return there["curve"][-1]["steps"] >= self.steps
+        done = there["curve"][-1]["steps"]
+        if done < self.steps and not (self.folder / "model.zip").exists():
+            raise ValueError(
+                f"{self.path} ends after {done:,} steps, and {self.folder} has no model to go on "
+                f"from: ask for at most {done:,} steps, remove the record, or choose another --out"
+            )
+        return done >= self.steps
 
     def write(self, curve: Curve, **more: Any) -> None:
         """Its record, so far.

@@ -162,7 +162,7 @@ class GPS(ResumableAlgorithm):
     :param last_head_steps: the same for the last fit, after the last iteration
     :param last_end_to_end_steps: the same for the last fit; both 0: no last fit
     :param batch_size: images in a step of the network
-    :param pose_images: images of random arm motion for pose pretraining, 0: none (the paper: 1,000)
+    :param pose_images: images of random poses for pose pretraining, 0: none (the paper: 1,000)
     :param pose_steps: of the network on them
     :param augmentation: random changes of the training images; None: none
     :param policy_kwargs: for the policy, such as ``net_arch`` or ``features_extractor_kwargs``
@@ -617,6 +617,7 @@ class GPS(ResumableAlgorithm):
             "gps/imagined_steps": imagined_steps,
             "gps/imagined_cost": imagined_cost,
             "train/loss": loss,
+            "train/learning_rate": self.student_rate,
             "train/n_updates": self._n_updates,
         }
         self.latest = Latest(observed, step)

@@ -76,10 +76,10 @@ def train_pose_estimator(
     progress: Progress | None = None,
     **extractor_kwargs: Any,
 ) -> PoseResult:
-    """A network that tells the pose, trained on images of random arm motion.
+    """A network that tells the pose, trained on images of random poses.
 
     :param env: that offers random poses
-    :param images: of random arm motion
+    :param images: of random poses
     :param steps: of training
     :param augment: random changes of the images
     :param extractor_class: of the network, with its keywords

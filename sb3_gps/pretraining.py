@@ -1,7 +1,7 @@
 """Pose pretraining of the convolutions (Levine et al. 2016, sec. 5.3).
 
 Convolutions + feature points (or another head) + one linear layer regress the pose of target and
-arm on images of random motion. The student starts from these convolutions: it then looks at what
+arm on images of random poses. The student starts from these convolutions: it then looks at what
 matters from the first fit on.
 """
 
@@ -94,7 +94,7 @@ def pretrain_on_random_poses(
     steps: int,
     **options: Any,
 ) -> PoseResult:
-    """``pretrain_pose`` on images that the environment draws of random arm motion.
+    """``pretrain_pose`` on images that the environment draws of random poses.
 
     :param env: resets with the option ``random_pose``
     :param seconds: of the two phases, added to

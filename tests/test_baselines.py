@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 
 import numpy as np
 import pytest
@@ -43,7 +44,8 @@ def test_a_run_goes_on_where_it_stopped(algorithm, small, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_sb3(algorithm, ENV, 0, 600, 2, folder, stop)
     curve = run_sb3(algorithm, ENV, 0, 600, 2, folder, stop)
-    assert seen == [200, 400, 600] == [point["steps"] for point in curve]
+    assert seen == [200, 200, 400, 600]  # what was interrupted there may not have been written
+    assert [point["steps"] for point in curve] == [200, 400, 600]
     seconds = [point["seconds"] for point in curve]
     assert seconds == sorted(seconds) and seconds[0] > 0
     assert np.isfinite([point["return"] for point in curve]).all()
@@ -126,7 +128,7 @@ def test_the_table_the_plot_and_the_page(tmp_path):
     row = (tmp_path / "summary.md").read_text().splitlines()[2]
     assert row == (
         "| Reacher-v5 | -5.0 [-6.0] at 200 k | -7.0 [-7.0] at 200 k | -2.8 [-4.5] at 4 k | 4,000 "
-        "| 2,000 | 100 |"
+        "| 2,000 | 100 | 100,000 |"
     )
     assert (tmp_path / "returns.png").stat().st_size > 1000
     page = (tmp_path / "index.html").read_text()
@@ -137,10 +139,10 @@ def test_the_table_the_plot_and_the_page(tmp_path):
     assert all(f"<td>{cell}</td>" in page for cell in row)
     assert "*" not in page and "`" not in page  # Markdown is shown as it is written
     never = [record("sac", 0, [[200_000, 0.0]]), *RUNS[2:]]
-    assert command.table(never).markdown().endswith("| 4,000 | – | – |")
+    assert command.table(never).markdown().endswith("| 4,000 | – | – | 200,000 |")
     # Neither without SAC, nor while it is on its way, is there anything to reach.
     for sac in ([], [record("sac", 0, [[50_000, -5.0]])]):
-        assert command.table([*sac, *RUNS[2:]]).markdown().endswith("| 4,000 |  |  |")
+        assert command.table([*sac, *RUNS[2:]]).markdown().endswith("| 4,000 |  |  |  |")
 
 
 def test_the_command_runs_what_is_missing(here, small, monkeypatch, tmp_path, capsys):
@@ -162,6 +164,11 @@ def test_the_command_runs_what_is_missing(here, small, monkeypatch, tmp_path, ca
     assert f"| {ENV} |  | " in capsys.readouterr().out
     steps = [run["curve"][-1]["steps"] for run in records(tmp_path) if run["algorithm"] == "ppo"]
     assert steps == [400]
+    shutil.rmtree(tmp_path / ENV.replace("/", "_") / "ppo_seed3")
+    args.steps = 600  # from nothing, it would write over what is there
+    with pytest.raises(ValueError, match=r"ends after 400 steps, .* has no model to go on from"):
+        command.main(args)
+    args.steps = 400
     args.episodes = 2  # other figures than those that are there
     with pytest.raises(ValueError, match="run with episodes 1, not 2; remove it"):
         command.main(args)

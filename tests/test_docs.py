@@ -75,6 +75,27 @@ def test_the_table_of_environments_is_that_of_the_records():
     assert "\n".join(rows) in (ROOT / "README.md").read_text()
 
 
+def cells(line: str) -> list[str]:
+    return [cell.strip().strip("*") for cell in line.strip("|").split("|")]
+
+
+def test_the_table_of_the_comparison_is_that_of_the_records():
+    """Of steps to 90 % where there are such, else success at the end; nothing where nothing ran."""
+    summary = ROOT / "examples" / "results" / "compare" / "summary.md"
+    found = {}
+    for line in summary.read_text().splitlines()[2:]:
+        if line.startswith("| GPS/"):
+            task, name, _, steps, _, unseen, _, _, there, _ = cells(line)
+            ends = f"{float(unseen.split()[0]):.0f} % at {steps}"
+            found[task[4:-3], name] = ends if there == "–" else there
+    columns = ("gps", "ppo", "dagger", "sac-asymmetric", "ppo-state", "sac-state")
+    table = (ROOT / "README.md").read_text().split("| | GPS | PPO |")[1].split("\n\n")[0]
+    rows = [cells(line) for line in table.splitlines()[4:]]
+    assert [row[0] for row in rows] == ["ShapeCube", "CoatHanger", "ToyHammer", "BottleCap"]
+    for task, *values in rows:
+        assert values == [found.get((task, name), "") for name in columns], task
+
+
 @pytest.mark.slow
 def test_the_documentation_builds_without_a_warning(tmp_path):
     pytest.importorskip("sphinx")

@@ -447,7 +447,7 @@ def test_the_log(sampling):
     }
     expected |= {"rollout/ep_rew_mean", "rollout/ep_len_mean", "rollout/success_rate"}
     expected |= {"time/fps", "time/time_elapsed", "time/total_timesteps"}
-    expected |= {"train/loss", "train/n_updates"}
+    expected |= {"train/loss", "train/learning_rate", "train/n_updates"}
     assert expected <= log.rows[-1].keys()
     assert all(np.isfinite(value) for row in log.rows for value in row.values())
     last = log.rows[-1]

@@ -39,6 +39,12 @@ WORDS = (
     f"{WANTED:.0f} %: until the mean over the seeds is there on unseen positions; –: never."
 )
 
+OTHER_OPTIONS = (
+    "Not named: the algorithm's defaults. PPO learns in 8 environments, whose rewards and vectors "
+    "are normalised (VecNormalize); the asymmetric SAC has a policy of its own "
+    "(sb3_gps.privileged), DAgger 16 episodes a round, and SAC on the state as its expert."
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``benchmark compare``."""
@@ -111,7 +117,7 @@ class CompareRun(CurveRun):
         if opponent := OPPONENTS.get(self.algorithm):
             options = opponent.options
         elif self.algorithm == "dagger":
-            options = {"expert_steps": self.expert_steps}
+            options = {"expert_steps": self.expert_steps, "steps": self.steps}
         else:
             options = GPS_OPTIONS.get(self.env, {})
         return {"options": plain_options(options), "positions": self.positions}
@@ -188,7 +194,7 @@ def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
         [
             *sections,
             Section("Policies at the end of a run", pictures=videos),
-            Section("Options", ["Not named: the algorithm's defaults."], [options]),
+            Section("Options", [OTHER_OPTIONS], [options]),
             Section("Machines", tables=[machines_table(runs)]),
         ],
     )

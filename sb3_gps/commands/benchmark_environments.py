@@ -118,7 +118,8 @@ def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
     words = (
         "Mean return of deterministic episodes over the seeds [worst seed]. Reached: the steps "
         f"after which the mean of GPS's seeds is at SAC's return after {SAC_STEPS:,} steps, "
-        "and how many times fewer that is; –: never; empty: SAC has not come so far."
+        "and how many times fewer that is; –: never; empty: SAC has not come so far. SAC first "
+        "there: the steps after which it was at that return for the first time itself."
     )
     options = options_table(runs, "env", "algorithm")
     paragraphs = (returns.markdown(), words, f"![{caption}]({picture})")
@@ -136,7 +137,8 @@ def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
 
 def table(runs: Sequence[dict[str, Any]]) -> Table:
     """A row for each environment."""
-    header = ["environment", "SAC", "PPO", "GPS", "steps of GPS", "reached SAC's after"]
+    header = ["environment", "SAC", "PPO", "GPS", "steps of GPS", "reached SAC's after",
+              "times fewer", "SAC first there"]  # fmt: skip
     rows = []
     for env in OPTIONS:
         own = {
@@ -149,13 +151,14 @@ def table(runs: Sequence[dict[str, Any]]) -> Table:
         gps, sac = own["gps"], own["sac"]
         cells.append(f"{max(_last(gps, 'steps')):,}" if gps else "")
         if not gps or not sac or min(_last(sac, "steps")) < SAC_STEPS:
-            cells += ["", ""]  # what SAC comes to is not known yet
-        elif (after := reached(gps, "return", float(np.mean(_last(sac, "return"))))) is None:
-            cells += ["–", "–"]
+            cells += ["", "", ""]  # what SAC comes to is not known yet
         else:
-            cells += [f"{after:,.0f}", f"{SAC_STEPS / after:.0f}"]
+            wanted = float(np.mean(_last(sac, "return")))
+            after, itself = (reached(runs, "return", wanted) for runs in (gps, sac))
+            there = ["–", "–"] if after is None else [f"{after:,.0f}", f"{SAC_STEPS / after:.0f}"]
+            cells += [*there, f"{itself:,.0f}"]
         rows.append(cells)
-    return Table([*header, "times fewer"], rows)
+    return Table(header, rows)
 
 
 def _final(runs: Sequence[dict[str, Any]]) -> str:
