@@ -121,7 +121,6 @@ OPPONENTS = {
         "stable_baselines3:SAC", {}, policy=AsymmetricSACPolicy, options=_FROM_IMAGES
     ),
 }
-ALGORITHMS = ("gps", *OPPONENTS, "dagger")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,9 @@ from sb3_gps.regression import SmoothRegression
 # to be a contact; and where all is well, changes are a hundredth of what they are when a pole
 # falls: to stand still takes a model that is exact there, and by squares it is about the falls.
 HUBER = 0.01
+# Deviation of z that the covariance of a network's prior stands for, relative to that of all
+# transitions.
+SPREAD = 0.1
 
 
 class DynamicsModel(Protocol):
@@ -132,16 +135,11 @@ class ChangeModel:
 
 @dataclass(frozen=True)
 class Network:
-    """Regression under a prior whose slope is that of a ``ChangeModel``.
-
-    :param spread: deviation of z that the prior's covariance stands for, relative to that of all
-        transitions
-    """
+    """Regression under a prior whose slope is that of a ``ChangeModel``."""
 
     strength: float
     ridge: float
     min_variance: float
-    spread: float = 0.1
 
     def learn(
         self, recent: Sequence[Trajectories], last: ChangeModel | None, rng: np.random.Generator
@@ -182,7 +180,7 @@ class Network:
         dX = learned.dX
         F = learned.jacobian(Z).mean(axis=1)
         after = learned.step(Z[..., :dX], Z[..., dX:])
-        S = np.diag(np.square(self.spread * learned.regression.std.numpy()))
+        S = np.diag(np.square(SPREAD * learned.regression.std.numpy()))
         FS = F @ S
         cov = np.empty((M, T, dZ + dX, dZ + dX))
         cov[..., :dZ, :dZ], cov[..., :dZ, dZ:], cov[..., dZ:, :dZ] = S, transpose(FS), FS

@@ -244,9 +244,7 @@ def run_experiment(
     n_envs: int = 1,
     protocol: Protocol = Protocol(),
     env_kwargs: dict[str, Any] | None = None,
-    verbose: int = 0,
     progress_bar: bool = False,
-    callback: Any = None,
     curve: bool = False,
     folder: Path | None = None,
 ) -> tuple[Trained, dict[str, Any]]:
@@ -256,7 +254,6 @@ def run_experiment(
     :param way: of training, one of ``ways.WAYS``
     :param num_conditions: training positions, by default the task's own
     :param n_envs: environments in the training VecEnv
-    :param callback: given to ``learn``
     :param curve: whether to follow the student's success while it learns, which takes time
     :param folder: where ``RunRecorder`` writes what happens in the run; None: nowhere
     :return: the policy, and a JSON-able record of the run
@@ -292,9 +289,8 @@ def run_experiment(
         num_conditions=num_conditions,
         n_envs=n_envs,
         env_kwargs=env_kwargs,
-        verbose=verbose,
         progress_bar=progress_bar,
-        callback=[c for c in (callback, follow, recorder) if c is not None] or None,
+        callback=[c for c in (follow, recorder) if c is not None] or None,
     )
     if follow is not None:
         follow.eval_env.close()

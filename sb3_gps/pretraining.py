@@ -116,7 +116,6 @@ def pretrain_pose(
     rng: np.random.Generator,
     batch_size: int = 64,
     learning_rate: float = 5e-3,
-    decay: float = 0.5,
     augment: Augment | None = None,
     progress: Progress | None = None,
 ) -> PoseResult:
@@ -130,7 +129,6 @@ def pretrain_pose(
     :param batch_size: images a step.
     :param learning_rate: at the start. From scratch, 250 steps at 1e-3 leave two to three times
         the error of 3e-3 to 1e-2.
-    :param decay: fraction of the steps, at the end, over which the learning rate falls to zero.
     :param augment: changes a batch of images, such as ``Augmentation``; the held-out images are
         left as they are.
     :param progress: called after each step with the steps done and those in all.
@@ -164,7 +162,7 @@ def pretrain_pose(
     extractor.train()
     for step, index in enumerate(batches(len(training), batch_size, steps, generator)):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * schedule((step + 0.5) / steps, decay)
+            group["lr"] = learning_rate * schedule((step + 0.5) / steps)
         chosen = training[index]
         batch = {key: value[chosen] for key, value in data.items()}
         if augment is not None:

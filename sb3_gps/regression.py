@@ -152,7 +152,7 @@ class SmoothRegression(Quadratic):
         optimizer = th.optim.AdamW(self.network.parameters(), lr=RATE, weight_decay=DECAY)
         for step, index in enumerate(batches(len(z), BATCH, STEPS, generator)):
             for group in optimizer.param_groups:
-                group["lr"] = RATE * schedule((step + 0.5) / STEPS, 0.5)
+                group["lr"] = RATE * schedule((step + 0.5) / STEPS)
             loss = self._loss(self.network(standard[index]), residual[index])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

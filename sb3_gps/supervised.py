@@ -48,8 +48,6 @@ def fit_student(
     batch_size: int = 64,
     head_batch_size: int = 256,
     learning_rate: float = 1e-3,
-    decay: float = 0.5,
-    optimizer: th.optim.Optimizer | None = None,
     augment: Augment | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
@@ -65,17 +63,13 @@ def fit_student(
     :param batch_size: of an end-to-end step.
     :param head_batch_size: of a step of the head.
     :param learning_rate: at the start of each of the two phases.
-    :param decay: fraction of each phase, at its end, over which the learning rate falls to zero.
-        The last steps then average out the noise of the batches.
-    :param optimizer: of all parameters; by default ``policy.optimizer``, whose moments carry over
-        from fit to fit.
     :param augment: changes a batch of images (B, C, H, W), such as ``Augmentation``; end-to-end
         steps only.
     :param progress: called after each step with the steps done and those in all.
     :raises ValueError: shapes that do not agree, or a value that is not finite.
     """
     mean, precision = _check(policy, observations, targets)
-    optimizer = policy.optimizer if optimizer is None else optimizer
+    optimizer = policy.optimizer  # whose moments carry over from fit to fit
     generator = th.Generator().manual_seed(int(rng.integers(2**63)))
     total = head_steps + end_to_end_steps
     if not any(p.requires_grad for p in policy.features_extractor.parameters()):
@@ -89,7 +83,7 @@ def fit_student(
         action_mean: Callable[[th.Tensor], th.Tensor], steps: int, size: int, done: int
     ) -> None:
         for step, index in enumerate(batches(len(mean), size, steps, generator)):
-            rate = learning_rate * schedule((step + 0.5) / steps, decay)
+            rate = learning_rate * schedule((step + 0.5) / steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             weights = mean_t[index].to(policy.device), precision_t[index].to(policy.device)
@@ -160,21 +154,18 @@ def action_jacobian(policy: GPSPolicy, observations: np.ndarray) -> np.ndarray:
     return th.stack(rows, dim=1).double().cpu().numpy()
 
 
-def pooled_covariance(precision: np.ndarray, floor: float = 0.0) -> np.ndarray:
+def pooled_covariance(precision: np.ndarray) -> np.ndarray:
     """The optimal covariance of the student, (1/n sum_i P_i)^-1, (dU, dU).
 
     :param precision: (n, dU, dU), the *unscaled* precisions of the teachers if the covariance is
         to be that of their noise.
-    :param floor: smallest eigenvalue of the result. Without one, long runs end in a covariance
-        that shrinks to nothing.
+    :raises ValueError: their mean is singular
     """
     pooled = np.asarray(precision, dtype=np.float64).mean(axis=0)
     values, vectors = np.linalg.eigh(0.5 * (pooled + pooled.T))
-    if values[0] < 0 or (values[0] == 0 and floor == 0):
+    if values[0] <= 0:
         raise ValueError(f"the mean precision must be positive definite, got eigenvalues {values}")
-    with np.errstate(divide="ignore"):
-        variances = np.maximum(1.0 / values, floor)
-    covariance = (vectors * variances) @ vectors.T
+    covariance = (vectors * (1.0 / values)) @ vectors.T
     return 0.5 * (covariance + covariance.T)
 
 
@@ -260,9 +251,9 @@ def _objective(actions: th.Tensor, mean: th.Tensor, precision: th.Tensor) -> th.
     return 0.5 * (difference * (precision @ difference)).sum() / len(mean)
 
 
-def schedule(progress: float, decay: float) -> float:
-    """1, then a straight line to 0 over the last ``decay`` of the progress."""
-    return 1.0 if decay <= 0 else min(1.0, (1.0 - progress) / decay)
+def schedule(progress: float) -> float:
+    """1, and in the second half a straight line to 0: the last steps average out their noise."""
+    return min(1.0, 2.0 * (1.0 - progress))
 
 
 @contextmanager

@@ -52,7 +52,6 @@ def train(
     num_conditions: int | None = None,
     n_envs: int = 1,
     env_kwargs: dict[str, Any] | None = None,
-    verbose: int = 0,
     progress_bar: bool = False,
     callback: MaybeCallback = None,
 ) -> Trained:
@@ -66,7 +65,7 @@ def train(
     env = make_env(way, env_id, num_conditions, n_envs, env_kwargs)
     if way == "pose-features":
         options = {**options, **FROZEN_CONVOLUTIONS}
-    model = GPS(policy_for(env.observation_space), env, seed=seed, verbose=verbose, **options)
+    model = GPS(policy_for(env.observation_space), env, seed=seed, **options)
     model.learn(progress_bar=progress_bar, callback=callback)
     env.close()
     trained = Trained(
