@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from PIL import Image, ImageDraw
 from stable_baselines3.common.policies import BasePolicy
 
@@ -181,7 +182,7 @@ def _whose(policy: BasePolicy, softmax: SpatialSoftmax) -> tuple[str, ImageExtra
             for key, head in module.heads.items():
                 if head is softmax:
                     return key, module
-    images = list(split_space(policy.observation_space)[0])
+    images = list(_image_spaces(policy))
     if len(images) != 1:
         raise ValueError(
             f"which of the images {images} a spatial softmax stands over is known of "
@@ -190,9 +191,13 @@ def _whose(policy: BasePolicy, softmax: SpatialSoftmax) -> tuple[str, ImageExtra
     return images[0], None
 
 
+def _image_spaces(policy: BasePolicy) -> dict[str, spaces.Box]:
+    return split_space(policy.observation_space, not policy.normalize_images)[0]
+
+
 def _size(policy: BasePolicy, key: str) -> tuple[int, int]:
     """Height and width of an image, which a policy knows channels-first."""
-    _, height, width = split_space(policy.observation_space)[0][key].shape
+    _, height, width = _image_spaces(policy)[key].shape
     return height, width
 
 

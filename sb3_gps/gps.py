@@ -333,6 +333,8 @@ class GPS(ResumableAlgorithm):
         super().set_random_seed(seed)
         if seed is not None:
             self.rng = np.random.default_rng(seed)
+            if self.unfinished is not None:  # going on begins with its generator
+                self.unfinished.rng = self.rng
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """As SB3's; the task is looked up again at the next ``learn``."""
@@ -379,7 +381,7 @@ class GPS(ResumableAlgorithm):
         :param log_interval: iterations between two dumps of the log
         :param tb_log_name: name of the run in TensorBoard
         :param reset_num_timesteps: whether to count steps from zero; else what the last ``learn``
-            did more or less than it was asked for is made up for
+            did more or less than its ``total_timesteps`` is made up for
         :param progress_bar: show steps and phases (needs rich)
         :return: self
         """
@@ -387,18 +389,19 @@ class GPS(ResumableAlgorithm):
             raise ValueError(f"total_timesteps must be at least 1, got {total_timesteps}")
         task = self.task
         assert self.env is not None
+        check_rewards(self._vec_normalize_env, task.cost)
         self.env_id = getattr(optional_attribute(self.env, "spec"), "id", None)
         trials = task.M * self.samples_per_condition  # of one iteration
         # The last round of an iteration keeps all environments busy, whether needed or not.
         steps = -(-trials // self.n_envs) * self.n_envs * task.horizon
-        iterations, budget = self.iterations, total_timesteps
-        if budget is None:
-            budget = iterations * steps
-        else:
-            budget = max(1, budget + (0 if reset_num_timesteps else self.steps_owed))
-            iterations = max(1, round(budget / steps))  # at least as many: episodes may end early
+        iterations, wanted = self.iterations, self.iterations * steps
+        if total_timesteps is not None:
+            wanted = total_timesteps + (0 if reset_num_timesteps else self.steps_owed)
+            iterations = max(1, round(wanted / steps))  # at least as many: episodes may end early
         self.steps_owed = 0
-        total, callback = self._setup_learn(budget, callback, reset_num_timesteps, tb_log_name)
+        total, callback = self._setup_learn(
+            max(1, wanted), callback, reset_num_timesteps, tb_log_name
+        )
         self._set_up_teachers(task, iterations)
         self._update_current_progress_remaining(self.num_timesteps, total)
         progress = RunProgress(total - self.num_timesteps, progress_bar, "steps")
@@ -406,10 +409,10 @@ class GPS(ResumableAlgorithm):
         callback.on_training_start({**locals(), **scope}, globals())
         try:
             with one_blas_thread():
-                wanted = iterations if total_timesteps is None else None
-                self._run(task, wanted, log_interval, scope)
+                number = iterations if total_timesteps is None else None
+                self._run(task, number, log_interval, scope)
             if total_timesteps is not None:
-                self.steps_owed = total - self.num_timesteps
+                self.steps_owed = wanted - (self.num_timesteps - self._num_timesteps_at_start)
         except StopTraining:
             pass
         finally:
@@ -428,11 +431,11 @@ class GPS(ResumableAlgorithm):
         if self.iteration == 0:
             self._pretrain(task, scope["progress"])
         for done in count(1):
-            before = self.num_timesteps
+            before, trials = self.num_timesteps, self.trials
             try:
                 tried = self._iterate(task, scope)
             except BaseException:
-                if done == 1:  # nothing was learned that would be worth more
+                if done == 1 and self.trials == trials:  # there was nothing new to learn from
                     redo_the_end()
                 raise
             if log_interval and self.iteration % log_interval == 0:
@@ -488,7 +491,6 @@ class GPS(ResumableAlgorithm):
                 seed=0 if self.seed is None else self.seed,
                 dynamics=self.dynamics,
             )
-            check_rewards(self._vec_normalize_env, self._task.cost)
         return self._task
 
     def _set_up_teachers(self, task: Task, iterations: int) -> None:
@@ -517,7 +519,7 @@ class GPS(ResumableAlgorithm):
         self.teachers.check_fit(task)
 
     def _pretrain(self, task: Task, progress: RunProgress) -> None:
-        """Pose regression of the convolutions on random arm motion (Levine et al. 2016, 5.2)."""
+        """Pose regression of the convolutions on random poses (Levine et al. 2016, sec. 5.2)."""
         extractor = self.policy.features_extractor
         if not (sees_images(self.observation_space) and self.pose_images and task.random_poses):
             return

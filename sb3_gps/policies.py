@@ -69,14 +69,14 @@ class GPSPolicy(ActorCriticPolicy):
         if features_extractor_class is None:
             structured = bool(images) or isinstance(observation_space, spaces.Dict)
             features_extractor_class = VisuomotorExtractor if structured else StateExtractor
-        features_extractor_kwargs = dict(features_extractor_kwargs or {})
-        if issubclass(features_extractor_class, ImageExtractor):
-            if not normalize_images and any(part.dtype == np.uint8 for part in images.values()):
+        if not normalize_images and issubclass(features_extractor_class, ImageExtractor):
+            if any(part.dtype == np.uint8 for part in images.values()):
                 raise ValueError(
                     "normalize_images=False is for images that are floats in [0, 1] already, got "
                     f"{observation_space}"
                 )
-            features_extractor_kwargs.setdefault("normalized_image", not normalize_images)
+            given = features_extractor_kwargs or {}
+            features_extractor_kwargs = {"normalized_image": True, **given}
         if optimizer_kwargs is None:
             optimizer_kwargs = {"fused": True} if optimizer_class is th.optim.Adam else {}
         super().__init__(

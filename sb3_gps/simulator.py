@@ -53,14 +53,14 @@ class SimulatorState(gym.Wrapper, gym.utils.RecordConstructorArgs):
             raise ValueError(
                 f"expected one action for each of the {model.nu} actuators, got {space}"
             )
-        limited = model.actuator_ctrllimited.astype(bool)
-        bounds = np.stack([space.low, space.high], axis=1)[limited]
-        if not np.allclose(bounds, model.actuator_ctrlrange[limited]):
-            raise ValueError(
-                f"expected actions that are the simulator's controls, in "
-                f"{model.actuator_ctrlrange.tolist()}, got {space}: leave out wrappers that "
-                "change them, or use dynamics='fitted'"
-            )
+        inner = env
+        while isinstance(inner, gym.Wrapper):
+            if isinstance(inner, gym.ActionWrapper):
+                raise ValueError(
+                    f"expected actions that are the simulator's controls, {type(inner).__name__} "
+                    "changes them: leave it out, or use dynamics='fitted'"
+                )
+            inner = inner.env
 
     @property
     def controls(self) -> gym.spaces.Space:

@@ -701,6 +701,22 @@ def test_a_learn_that_is_stopped_at_once_leaves_what_was_there():
     np.testing.assert_equal(gps.history, whole.history)
 
 
+def test_a_learn_that_is_stopped_while_it_learns_keeps_its_trials(monkeypatch):
+    """They are in the fits already: to go on is to go on with others."""
+    gps = model(sampling="student", iterations=3).learn()
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sb3_gps.student.Student.approach", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gps.learn(total_timesteps=STEPS)
+    gps.learn(total_timesteps=STEPS)
+    before, after = (batch.samples.U for batch in gps.batches[-2:])
+    assert (before != after).any()
+
+
 def test_budgets_that_are_no_whole_iterations_add_up():
     whole, parts = model(), model()
     whole.learn(total_timesteps=5 * STEPS)
@@ -711,6 +727,10 @@ def test_budgets_that_are_no_whole_iterations_add_up():
     np.testing.assert_equal(parts.history, whole.history)
     parts.learn(total_timesteps=STEPS, callback=Recorder(stop_after=3), reset_num_timesteps=False)
     assert parts.steps_owed == 0  # it was not meant to be longer
+    short = model()
+    for done in (1, 2, 3):  # at least one iteration each
+        short.learn(total_timesteps=STEPS // 2, reset_num_timesteps=False)
+        assert short.iteration == done and short.steps_owed == -done * STEPS // 2
 
 
 @pytest.mark.parametrize("sampling", ["teacher", "global"])

@@ -32,6 +32,8 @@ from stable_baselines3.common.vec_env import (
 from toy_envs import HORIZON, QUICK, SMALL_POLICY, ImagePointMass, PointMass, Rewarded
 
 from sb3_gps import GPS
+from sb3_gps.feature_points import read_feature_points
+from sb3_gps.features import VisuomotorExtractor
 from sb3_gps.policies import GPSPolicy
 
 M = 4
@@ -161,6 +163,8 @@ def test_images_that_are_floats_already():
     plain = make("image", augmentation=None).learn()
     assert floats.pose_images_used == plain.pose_images_used > 0
     image = OnlyImage().reset()[0].transpose(2, 0, 1)
+    (points,) = read_feature_points(floats.policy, np.float32(image)[None] / 255)
+    assert points.position.shape[1:] == (8, 2)
     actions = [
         gps.predict(seen, deterministic=True)[0]
         for gps, seen in ((floats, np.float32(image) / 255), (plain, image))
@@ -170,6 +174,15 @@ def test_images_that_are_floats_already():
         make("image", policy_kwargs=scaled)
     with pytest.raises(ValueError, match="normalize_images=False"):
         make("image", limited(FloatImage)())
+
+
+def test_an_extractor_that_knows_nothing_of_scaled_images():
+    class Mine(VisuomotorExtractor):
+        def __init__(self, observation_space):
+            super().__init__(observation_space, **SMALL_POLICY["features_extractor_kwargs"])
+
+    gps = make("image", policy_kwargs=dict(features_extractor_class=Mine))
+    assert isinstance(gps.policy.features_extractor, Mine)
 
 
 def test_learning_rate_is_a_number_or_a_schedule():
@@ -275,10 +288,12 @@ def test_monitors_and_normalised_rewards():
     gps = make("vector", rewards).learn()
     assert gps.get_vec_normalize_env() is rewards
     learned = VecNormalize(DummyVecEnv([limited(Rewarded)]), norm_obs=False, norm_reward=True)
-    with pytest.raises(ValueError, match=r"learns its cost from the rewards.*norm_reward=False"):
-        make("vector", learned).learn()
+    gps = make("vector", learned)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"its cost from the rewards.*norm_reward=False"):
+            gps.learn()
     learned.norm_reward = False
-    make("vector", learned).learn()
+    gps.learn()
 
 
 def test_channels_are_moved_first_once():
@@ -437,6 +452,12 @@ def test_set_random_seed_is_that_of_the_run():
         gps.set_random_seed(None)  # as SB3's: nothing
         runs.append(gps.learn().history[0]["gps/cost"])
     assert runs[0] == runs[1] != make("vector", seed=1).learn().history[0]["gps/cost"]
+    again = []
+    for seed in (8, 9):  # also of what comes after the end of a run
+        gps = make("vector").learn()
+        gps.set_random_seed(seed)
+        again.append(gps.learn(total_timesteps=STEPS).history[-1]["gps/cost"])
+    assert again[0] != again[1]
 
 
 # ---------------------------------------------------------------- on to PPO
