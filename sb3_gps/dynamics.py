@@ -168,7 +168,10 @@ class Network:
         unstable loop (InvertedDoublePendulum) it made the KL of any step that matters too large.
         """
         prior = self.prior(recent[-1].Z[..., :-1, :], learned)
-        dynamics = fit_dynamics(recent[-1], prior, self.ridge, self.min_variance)
+        # The ridge is scaled as the prior is. Beside that it is too much for coordinates that vary
+        # by hundredths, such as the place of a cart that stands: they would decay step by step.
+        ridge = SPREAD**2 * self.ridge
+        dynamics = fit_dynamics(recent[-1], prior, ridge, self.min_variance)
         return replace(dynamics, Sigma=noise_floor(dynamics.F, self.min_variance))
 
     def prior(self, Z: np.ndarray, learned: ChangeModel) -> NormalInverseWishart:

@@ -290,6 +290,22 @@ def test_a_network_is_the_better_prior_where_states_are_far_apart(rng):
     assert held_out_error(network.local(history, learned), history[-1]).mean() < 0.05
 
 
+def test_local_models_of_single_trials_are_the_networks_own_derivatives(rng):
+    """In other units too, where a coordinate varies by hundredths; but not where by noise alone."""
+    big = roll(rng, 1.0)
+    X = big.X * [1e-2, 1.0, 1.0]
+    X[..., 2] = 1e-5 * rng.normal(size=X.shape[:-1])
+    small = Trajectories(X, big.U)
+    network = Network(strength=10.0, ridge=1e-6, min_variance=1e-8)
+    learned = network.learn([small], None, rng)
+    F = network.local([small], learned).F
+    own = learned.jacobian(small.Z[:, 0, :-1])
+    moved = [0, 1, 3, 4]
+    np.testing.assert_allclose(F[..., moved], own[..., moved], rtol=0.05, atol=1e-3)
+    assert (np.abs(F[..., 0, 0] - 1.0) < 0.1).all()  # the angle goes on from where it is
+    assert (np.abs(F[..., 1, 2]) < 1e-3 * np.abs(own[..., 1, 2])).all()
+
+
 def test_what_follows_the_end_of_an_episode_is_not_learned(rng):
     """Steps at rest after the end would say that nothing moves."""
     full = roll(rng, 0.3, M=12)
