@@ -605,26 +605,14 @@ STOCHASTIC = {
     "images": ("ImagePointMass", dict(teacher_iterations=1)),
     "learned cost": ("Rewarded", dict(prior="network")),
     "global sampling": ("PointMass", dict(sampling="global", prior="network")),
-    "rollback, new starts": (
-        "PointMass",
-        dict(sampling="global", kl_step=0.05, min_action_std=0.5, rollback=0.0, rollback_slack=0.0),
-    ),
+    "rollback, new starts": ("PointMass", dict(sampling="global")),
     "practice": (
         "PointMass",
         dict(sampling="global", prior="network", imagined_rounds=1, imagined_conditions=4),
     ),
     "rollback, practice": (
         "PointMass",
-        dict(
-            sampling="global",
-            prior="network",
-            imagined_rounds=1,
-            imagined_conditions=4,
-            learning_rate=0.1,  # too high: the student breaks, and there is much noise;
-            min_action_std=0.5,  # of the first five seeds, all but 3 go back
-            rollback=0.0,
-            rollback_slack=0.0,
-        ),
+        dict(sampling="global", prior="network", imagined_rounds=1, imagined_conditions=4),
     ),
 }
 
@@ -645,12 +633,14 @@ def test_same_seed_same_result(case):
 
 
 @pytest.mark.parametrize("case", STOCHASTIC)
-def test_a_resumed_run_equals_the_uninterrupted_one(case, tmp_path):
+def test_a_resumed_run_equals_the_uninterrupted_one(case, tmp_path, monkeypatch):
     """Bit for bit, though torch's and numpy's global generators stand elsewhere.
 
     The last fit at the half leaves no trace.
     """
     env, options = STOCHASTIC[case]
+    if case.startswith("rollback, "):  # a student that is always worse than the best before it
+        monkeypatch.setattr("sb3_gps.gps.broke", lambda *_: True)
 
     def make_env():
         return gym.make(f"Toy/{env}-v0", init_noise=0.05)
