@@ -140,6 +140,8 @@ def test_the_table_the_plot_and_the_page(tmp_path):
     assert "*" not in page and "`" not in page  # Markdown is shown as it is written
     never = [record("sac", 0, [[200_000, 0.0]]), *RUNS[2:]]
     assert command.table(never).markdown().endswith("| 4,000 | – | – | 200,000 |")
+    longer = [*RUNS[:2], record("sac", 2, [[200_000, -9.0], [300_000, 0.0]])]
+    assert command.table([*longer, *RUNS[2:]]).markdown().endswith(" – |")
     # Neither without SAC, nor while it is on its way, is there anything to reach.
     for sac in ([], [record("sac", 0, [[50_000, -5.0]])]):
         assert command.table([*sac, *RUNS[2:]]).markdown().endswith("| 4,000 |  |  |  |")

@@ -155,8 +155,9 @@ def table(runs: Sequence[dict[str, Any]]) -> Table:
         else:
             wanted = float(np.mean(_last(sac, "return")))
             after, itself = (reached(runs, "return", wanted) for runs in (gps, sac))
-            there = ["–", "–"] if after is None else [f"{after:,.0f}", f"{SAC_STEPS / after:.0f}"]
-            cells += [*there, f"{itself:,.0f}"]
+            cells += ["–", "–"] if after is None else [f"{after:,.0f}", f"{SAC_STEPS / after:.0f}"]
+            # Never, where a seed that went on longer than the others ended higher.
+            cells.append("–" if itself is None else f"{itself:,.0f}")
         rows.append(cells)
     return Table(header, rows)
 
