@@ -168,8 +168,8 @@ class Network:
         unstable loop (InvertedDoublePendulum) it made the KL of any step that matters too large.
         """
         prior = self.prior(recent[-1].Z[..., :-1, :], learned)
-        # The ridge is scaled as the prior is. Beside that it is too much for coordinates that vary
-        # by hundredths, such as the place of a cart that stands: they would decay step by step.
+        # Scaled as the prior's covariance is. Unscaled, coordinates that vary by hundredths, such
+        # as the place of a cart that stands, would decay from step to step.
         ridge = SPREAD**2 * self.ridge
         dynamics = fit_dynamics(recent[-1], prior, ridge, self.min_variance)
         return replace(dynamics, Sigma=noise_floor(dynamics.F, self.min_variance))
