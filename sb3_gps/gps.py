@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
@@ -27,11 +27,13 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gps.augmentation import Augmentation
 from sb3_gps.autodiff import CostFunction
+from sb3_gps.core.lqr import LQRResult
 from sb3_gps.core.step_size import broke
 from sb3_gps.core.types import LinearGaussianController, Trajectories
 from sb3_gps.environment import (
@@ -68,6 +70,19 @@ from sb3_gps.teachers import (
     first_teachers,
     teacher_options,
 )
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one call of ``learn`` has of its own.
+
+    :param total_timesteps: after which it ends, those of earlier calls among them
+    """
+
+    total_timesteps: int
+    callback: BaseCallback
+    progress: RunProgress
+
 
 SelfGPS = TypeVar("SelfGPS", bound="GPS")
 Learned = TypeVar("Learned")  # by a student
@@ -405,12 +420,12 @@ class GPS(ResumableAlgorithm):
         self._set_up_teachers(task, iterations)
         self._update_current_progress_remaining(self.num_timesteps, total)
         progress = RunProgress(total - self.num_timesteps, progress_bar, "steps")
-        scope = {"total_timesteps": total, "callback": callback, "progress": progress}
-        callback.on_training_start({**locals(), **scope}, globals())
+        session = Session(total, callback, progress)
+        callback.on_training_start({**locals(), **vars(session)}, globals())
         try:
             with one_blas_thread():
                 number = iterations if total_timesteps is None else None
-                self._run(task, number, log_interval, scope)
+                self._run(task, number, log_interval, session)
             if total_timesteps is not None:
                 self.steps_owed = wanted - (self.num_timesteps - self._num_timesteps_at_start)
         except StopTraining:
@@ -420,20 +435,18 @@ class GPS(ResumableAlgorithm):
         callback.on_training_end()
         return self
 
-    def _run(
-        self, task: Task, iterations: int | None, log_interval: int, scope: dict[str, Any]
-    ) -> None:
+    def _run(self, task: Task, iterations: int | None, log_interval: int, session: Session) -> None:
         """Pretraining, the iterations, and the last fit.
 
         :param iterations: None: as many as the total of the steps is nearest to
         """
         redo_the_end = self._undo_the_end()
         if self.iteration == 0:
-            self._pretrain(task, scope["progress"])
+            self._pretrain(task, session.progress)
         for done in count(1):
             before, trials = self.num_timesteps, self.trials
             try:
-                tried = self._iterate(task, scope)
+                tried = self._iterate(task, session)
             except BaseException:
                 if done == 1 and self.trials == trials:  # there was nothing new to learn from
                     redo_the_end()
@@ -441,7 +454,7 @@ class GPS(ResumableAlgorithm):
             if log_interval and self.iteration % log_interval == 0:
                 self.dump_logs()
             half = (self.num_timesteps - before) / 2
-            enough = self.num_timesteps + half > scope["total_timesteps"]
+            enough = self.num_timesteps + half > session.total_timesteps
             if enough if iterations is None else done >= iterations:
                 break
         student = self._student(task, blind=False)
@@ -453,7 +466,7 @@ class GPS(ResumableAlgorithm):
             tried.restore(self.policy)
         else:
             finish = partial(student.finish, on_policy=self._on_policy(self.iteration - 1))
-            self._study(finish, last, scope["progress"])
+            self._study(finish, last, session.progress)
         self.unfinished.finished = digest(self.policy)
 
     def _undo_the_end(self) -> Callable[[], None]:
@@ -544,7 +557,7 @@ class GPS(ResumableAlgorithm):
         self.logger.record("gps/pose_error_cm", result.error_cm)
         self.logger.record("gps/pose_images", self.pose_images_used)
 
-    def _iterate(self, task: Task, scope: dict[str, Any]) -> Snapshot | None:
+    def _iterate(self, task: Task, session: Session) -> Snapshot | None:
         """Sample, fit the models, and let student and teachers approach each other.
 
         :return: the policy that was tried, or the best so far where that was broken; None: teachers
@@ -561,50 +574,34 @@ class GPS(ResumableAlgorithm):
         # The last blind batches are seen already, for the policy's first fit.
         seen = self.iteration >= self.blind_iterations - (self.student_batches - 1)
         with timed(self.seconds, "sampling"):
-            episodes = self._sample(task, seen or not task.blind, on_policy, scope)
+            episodes = self._sample(task, seen or not task.blind, on_policy, session)
         if always_new:
             # What teachers say of earlier trials, before they come to have other conditions.
             self.batches = student.settle(teachers.proposal, teachers, self.batches)
             teachers.renew()
         batch = Batch(*episodes.by_condition(task.M))
         self.batches = [*self.batches, batch][-self.student_batches :]
-        costs, reward_error = None, float("nan")
-        if task.cost is None:
-            assert self.learned_cost is not None
-            rewards = episodes.rewards.reshape(task.M, -1, task.horizon)
-            with timed(self.seconds, "cost"):
-                reward_error = self.learned_cost.fit(batch.samples, rewards, self.rng)
-            costs = self.learned_cost.costs(rewards)
-
-        tried, went_back = None, False
-        linearised = student.linearized(self.batches)[0] if on_policy else None
+        costs, reward_error = self._learn_cost(task, episodes, batch)
+        acted = student.linearized(self.batches)[0] if on_policy else None
         # Before the model learns from them.
         imagined_steps = self._trusted(task, batch.samples, student if on_policy else None)
         with timed(self.seconds, "teachers"), located(self.iteration + 1):
-            observed = teachers.observe(batch.samples, self.rng, self.linearised, linearised, costs)
+            observed = teachers.observe(batch.samples, self.rng, self.linearised, acted, costs)
+        tried, went_back = None, False
         if always_new:
-            linearised, tried, went_back = self._back_to_the_champion(student, observed, linearised)
-        loss = float("nan")
-        steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
+            acted, tried, went_back = self._back_to_the_champion(student, observed, acted)
         # Where there is a model to practise in, the teachers of the few real trials are not
         # followed: in single runs they undid what practice had reached. One step of theirs is for
         # the log.
         followed = not (on_policy and imagined_steps)
-        for _ in range(self.inner_iterations if self.iteration > 0 and followed else 1):
-            # Whoever acted has to be followed first: teachers by the student, or it by them.
-            if self.iteration > 0 and not on_policy:
-                loss, linearised = self._study(student.approach, steps, scope["progress"])
-            with timed(self.seconds, "teachers"), located(self.iteration + 1):
-                step = teachers.improve(linearised, self.rng)
-            if on_policy and followed:
-                loss, linearised = self._study(student.approach, steps, scope["progress"])
+        step, loss, linearised = self._alternate(student, acted, blind, followed, session)
         if went_back and followed and tried is not None:
             # Each time a student went back to its best, its noise grew, until no trial was like its
             # student any more: of a short step, it is mostly the error of the linearisation.
             self.policy.set_action_covariance(tried.weights["action_covariance"].numpy())
         imagined_cost = float("nan")
         if imagined_steps:
-            imagined_cost = self._practise(task, student, imagined_steps, scope)
+            imagined_cost = self._practise(task, student, imagined_steps, session)
         if not followed:
             self.batches = [student.held(b) for b in self.batches]
         # Only the global step rule looks back at it.
@@ -627,6 +624,51 @@ class GPS(ResumableAlgorithm):
         record_iteration(self.logger, row, observed.sampled_cost)
         return tried
 
+    def _learn_cost(
+        self, task: Task, episodes: Episodes, batch: Batch
+    ) -> tuple[np.ndarray | None, float]:
+        """From the rewards, where the task has no cost of its own.
+
+        :return: what the trials cost by their rewards, (M, N), and the error of the rewards that
+            were foreseen; None and nan where there is nothing to learn
+        """
+        if task.cost is not None:
+            return None, float("nan")
+        assert self.learned_cost is not None
+        rewards = episodes.rewards.reshape(task.M, -1, task.horizon)
+        with timed(self.seconds, "cost"):
+            error = self.learned_cost.fit(batch.samples, rewards, self.rng)
+        return self.learned_cost.costs(rewards), error
+
+    def _alternate(
+        self,
+        student: Student,
+        acted: LinearGaussianController | None,
+        blind: bool,
+        followed: bool,
+        session: Session,
+    ) -> tuple[LQRResult, float, LinearGaussianController | None]:
+        """Student and teachers approach each other on the same samples.
+
+        :param acted: the student that did, linearised; None: the teachers acted
+        :param followed: whether the student learns from the teachers where it acted itself
+        :return: the last improvement, the loss of the last fit (nan: there was none), and the
+            student as it is linearised last
+        """
+        assert self.teachers is not None
+        steps = (self.head_steps, 0 if blind else self.end_to_end_steps)
+        on_policy = acted is not None
+        loss, linearised = float("nan"), acted
+        for _ in range(self.inner_iterations if self.iteration > 0 and followed else 1):
+            # Whoever acted has to be followed first: teachers by the student, or it by them.
+            if self.iteration > 0 and not on_policy:
+                loss, linearised = self._study(student.approach, steps, session.progress)
+            with timed(self.seconds, "teachers"), located(self.iteration + 1):
+                step = self.teachers.improve(linearised, self.rng)
+            if on_policy and followed:
+                loss, linearised = self._study(student.approach, steps, session.progress)
+        return step, loss, linearised
+
     def _trusted(self, task: Task, samples: Trajectories, acted: Student | None) -> int:
         """Steps of imagined trials, as the last model foresaw these; 0: there are to be none.
 
@@ -644,7 +686,7 @@ class GPS(ResumableAlgorithm):
         trusted = trusted_steps(self.teachers.learned, samples, act, bounds)
         return pick(ImaginationOptions, vars(self)).horizon(task.horizon, trusted, falling)
 
-    def _practise(self, task: Task, student: Student, horizon: int, scope: dict[str, Any]) -> float:
+    def _practise(self, task: Task, student: Student, horizon: int, session: Session) -> float:
         """Rounds in the learned model; what the last one cost."""
         assert self.teachers is not None
         rounds = self.imagined_rounds
@@ -653,7 +695,7 @@ class GPS(ResumableAlgorithm):
         with (
             timed(self.seconds, "imagination"),
             located(self.iteration + 1),
-            scope["progress"].phase("imagination", rounds) as step,
+            session.progress.phase("imagination", rounds) as step,
         ):
             return practise(
                 student,
@@ -709,7 +751,7 @@ class GPS(ResumableAlgorithm):
         """Whether it is the student that acts in the trials of an iteration."""
         return self.sampling != "teacher" and iteration > self._first_fit
 
-    def _sample(self, task: Task, seen: bool, on_policy: bool, scope: dict[str, Any]) -> Episodes:
+    def _sample(self, task: Task, seen: bool, on_policy: bool, session: Session) -> Episodes:
         """One batch of trials of the teachers, or of the student with its own noise."""
         assert self.env is not None and self.teachers is not None
 
@@ -720,18 +762,18 @@ class GPS(ResumableAlgorithm):
             real = np.flatnonzero(locals_["real"])
             ends = locals_["ends"]
             self._update_info_buffer([locals_["infos"][i] for i in real], ends[real])
-            self._update_current_progress_remaining(self.num_timesteps, scope["total_timesteps"])
-            scope["progress"].advance(self.env.num_envs)
+            self._update_current_progress_remaining(self.num_timesteps, session.total_timesteps)
+            session.progress.advance(self.env.num_envs)
             acted = {"actions": locals_["action"], "clipped_actions": locals_["action"]}
-            scope["callback"].update_locals({**locals_, **acted, "dones": ends, **scope})
-            return bool(scope["callback"].on_step())
+            session.callback.update_locals({**locals_, **acted, "dones": ends, **vars(session)})
+            return bool(session.callback.on_step())
 
         # The run's generator moves on with the complete batch: a model that a callback saves in the
         # middle, like one that was stopped there, then repeats the batch as it was.
         rng = copy.deepcopy(self.rng)
         if on_policy and self.sampling == "global":
             task = replace(task, starts=random_starts(task.M, rng))
-        scope["callback"].on_rollout_start()
+        session.callback.on_rollout_start()
         episodes = sample_trials(
             self.env,
             task,
@@ -744,7 +786,7 @@ class GPS(ResumableAlgorithm):
             on_step=on_step,
             iteration=self.iteration + 1,
         )
-        scope["callback"].on_rollout_end()
+        session.callback.on_rollout_end()
         self.rng = rng
         self.trials += len(episodes.success)
         return episodes
