@@ -21,7 +21,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from toy_envs import HORIZON, QUICK, SMALL_POLICY, ImagePointMass, PointMass, cost
 
 from sb3_gps import GPS
@@ -304,16 +304,6 @@ def test_environments_that_fill_the_last_round_are_no_trials():
     assert len(gps.ep_info_buffer) == gps.trials == 2 * M
     assert gps.num_timesteps == 2 * 6 * HORIZON
     np.testing.assert_allclose(remaining, [0.5, 0.0])  # or a schedule would turn negative
-
-
-def test_workers_in_processes():
-    env = SubprocVecEnv([make_toy()] * 2, start_method="forkserver")
-    try:
-        gps = model(env, iterations=2, horizon=HORIZON).learn()
-    finally:
-        env.close()
-    assert gps.trials == 2 * M
-    assert gps.num_timesteps == 2 * STEPS
 
 
 def test_vec_normalize():

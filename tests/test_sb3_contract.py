@@ -251,39 +251,41 @@ def test_actions_in_the_environments_own_range():
     assert costs[-1] < 0.5 * costs[0]
 
 
-@pytest.mark.parametrize("kind", ["vector", "dict with image"])
-def test_worker_processes(kind):
-    env = SubprocVecEnv([limited(KINDS[kind][0])] * 2, start_method="forkserver")
+@pytest.mark.parametrize("kind", KINDS)
+def test_worker_processes_and_monitors(kind):
+    env = VecMonitor(SubprocVecEnv([limited(KINDS[kind][0])] * 2, start_method="forkserver"))
     try:
         parallel = make(kind, env).learn()
     finally:
         env.close()
     serial = make(kind, DummyVecEnv([limited(KINDS[kind][0])] * 2)).learn()
     np.testing.assert_equal(parallel.history, serial.history)
+    assert [info["l"] for info in parallel.ep_info_buffer] == [HORIZON] * 2 * M
 
 
-def stacked(env):
-    return VecFrameStack(env, n_stack=3)
-
-
-def test_frames_that_are_stacked():
-    gps = make("vector", stacked(DummyVecEnv([limited(PointMass)] * 2))).learn()
-    assert gps.observation_space.shape == (12,)
-    assert gps.batches[-1].observations.shape == (M, 1, HORIZON, 12)
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_that_are_stacked(kind):
+    frames = VecFrameStack(DummyVecEnv([limited(KINDS[kind][0])] * 2), n_stack=3)
+    gps = make(kind, frames).learn()
+    shapes = {
+        "vector": (12,),
+        "dict": {"position": (6,), "velocity": (6,)},
+        "image": (9, 36, 36),
+        "dict with image": {"image": (9, 36, 36), "velocity": (6,)},
+    }
+    seen = gps.batches[-1].observations
+    if isinstance(seen, dict):
+        assert {key: part.shape[3:] for key, part in seen.items()} == shapes[kind]
+    else:
+        assert seen.shape == (M, 1, HORIZON, *shapes[kind])
     # The state is the environment's own, of one frame.
     assert gps.batches[-1].samples.X.shape == (M, 1, HORIZON, 4)
-    first = gps.batches[-1].observations[:, 0, 0]
-    assert not first[:, :8].any() and first[:, 8:].any()  # nothing of the episode before
-    images = stacked(VecTransposeImage(DummyVecEnv([limited(OnlyImage)])))
-    gps = make("image", images).learn()
-    assert gps.observation_space.shape == (9, 36, 36)
+    if kind == "vector":
+        first = seen[:, 0, 0]
+        assert not first[:, :8].any() and first[:, 8:].any()  # nothing of the episode before
 
 
-def test_monitors_and_normalised_rewards():
-    env = VecMonitor(DummyVecEnv([limited(PointMass)] * 2))
-    gps = make("vector", env).learn()
-    assert len(gps.ep_info_buffer) == 2 * M
-    assert {info["l"] for info in gps.ep_info_buffer} == {HORIZON}
+def test_normalised_rewards():
     rewards = VecNormalize(DummyVecEnv([limited(PointMass)]), norm_obs=False, norm_reward=True)
     gps = make("vector", rewards).learn()
     assert gps.get_vec_normalize_env() is rewards
