@@ -128,8 +128,9 @@ class GPS(ResumableAlgorithm):
     :param cost: l(x, u, t) on batched torch tensors; None: the environment's ``cost``, else one
         that is learned from the rewards
     :param kl_step: bound on KL(p || previous p), nats in a step of time; adapted per condition
-        between 0.05 and 2 times this. With "mdgps" the previous p is the linearised student, so
-        that each of the ``inner_iterations`` may go this far
+        between 0.05 and 2 times this, or, where starts are always new, of all conditions at once
+        between 0.05 times and this. With "mdgps" the previous p is the linearised student, so that
+        each of the ``inner_iterations`` may go this far
     :param initial_std: of the first controllers' noise, in half the range of the action
     :param initial_gains: kp and kd of the first controllers, action per unit of position and of
         velocity, or "lqr" for those of unit masses; used where the environment names its
@@ -145,7 +146,7 @@ class GPS(ResumableAlgorithm):
         simulator itself, "mujoco", which ``SimulatorState`` around an environment gives
     :param prior: of the fitted dynamics: "pooled" over conditions and neighbouring steps, the
         paper's Gaussian "mixture", or a "network" of all transitions, for states far apart
-    :param prior_batches: recent iterations that the prior is made of
+    :param prior_batches: recent iterations that the prior is made of; the network's is of all
     :param prior_strength: of the pooled prior's covariance, in samples; the mixture's is 1, as in
         the paper
     :param prior_window: steps to each side that the pooled prior reaches over

@@ -1,4 +1,4 @@
-"""Pose pretraining of the convolutions (Levine et al. 2016, sec. 5.3).
+"""Pose pretraining of the convolutions (Levine et al. 2016, sec. 5.2).
 
 Convolutions + feature points (or another head) + one linear layer regress the pose of target and
 arm on images of random poses. The student starts from these convolutions: it then looks at what

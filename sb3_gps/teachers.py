@@ -50,7 +50,7 @@ class TeacherOptions:
         (dU,), or one for all
     :param dynamics: "fitted" to the trials, or those of the simulator, "mujoco"
     :param prior: of the fitted dynamics, "pooled", "mixture" or "network"
-    :param prior_batches: recent iterations that the prior is made of
+    :param prior_batches: recent iterations that the prior is made of; the network's is of all
     :param prior_strength: of the prior's covariance, in samples
     :param prior_window: steps to each side that the pooled prior reaches over
     :param ridge: added to the variances of [x; u] in the fits; 1e-4 is too much where coordinates
