@@ -84,8 +84,8 @@ class CurveRun:
 
         :param more: JSON-able entries; ``whole=False`` where one of ``WHOLE`` is still going
         """
-        from sb3_gps.experiment import machine
         from sb3_gps.files import write_json
+        from sb3_gps.provenance import machine
 
         record = {
             "env": self.env,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sb3_gps.experiment import SPLITS
+from sb3_gps.protocol import SPLITS
 
 POSE_IMAGES = 1000
 

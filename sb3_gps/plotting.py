@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from sb3_gps.curves import array
-from sb3_gps.experiment import SPLITS, in_words, splits_of
 from sb3_gps.files import rewrite
 from sb3_gps.paper import PAPER_TASKS, short_name
+from sb3_gps.protocol import SPLITS, in_words, splits_of
 from sb3_gps.statistics import THRESHOLDS, Comparison
 from sb3_gps.ways import WAYS
 

@@ -16,7 +16,6 @@ from PIL import Image
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_gps.evaluation import offered_splits, what_is_seen
-from sb3_gps.experiment import in_words, splits_of
 from sb3_gps.feature_points import (
     has_feature_points,
     moments_of_an_episode,
@@ -26,6 +25,7 @@ from sb3_gps.files import rewrite
 from sb3_gps.gps import GPS
 from sb3_gps.page import Section, Table, write_page
 from sb3_gps.plotting import plot_learning_curve
+from sb3_gps.protocol import in_words, splits_of
 from sb3_gps.recording import read_iterations
 from sb3_gps.rollout import Start
 from sb3_gps.runs import read_record

@@ -82,14 +82,15 @@ def check_same(run: Run) -> None:
     """
     :raises ValueError: when the run's file exists but is that of another run
     """
-    from sb3_gps.experiment import Protocol, plain_options
+    from sb3_gps.protocol import BY_THE_BOOK
+    from sb3_gps.provenance import plain_options
 
     if not run.path.exists():
         return
     there = read_record(run.path)
     keys = ("env", "way", "num_conditions", "options", "protocol")
     found = tuple(there.get(key) for key in keys)
-    options, protocol = plain_options(run.options), asdict(Protocol())
+    options, protocol = plain_options(run.options), asdict(BY_THE_BOOK)
     wanted = (run.env, run.way, run.conditions, options, protocol)
     if found != wanted:
         raise ValueError(

@@ -16,7 +16,7 @@ from sb3_gps.baselines import mean_return, options_of, run_gps, run_sb3
 from sb3_gps.commands import benchmark_environments as command
 from sb3_gps.commands.tables import machines_table
 from sb3_gps.curves import array, reached
-from sb3_gps.experiment import machine
+from sb3_gps.provenance import machine
 from sb3_gps.runs import records
 
 ENV = "Toy/PointMass-v0"

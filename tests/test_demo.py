@@ -19,15 +19,11 @@ from sb3_gps import __main__ as cli
 from sb3_gps.commands import benchmark_paper, benchmark_trials
 from sb3_gps.commands.demo import run_demo
 from sb3_gps.commands.options import parse_options, parse_pairs
-from sb3_gps.experiment import (
-    Protocol,
-    command_line,
-    evaluate_policy_on_splits,
-    wilson,
-)
 from sb3_gps.files import rewrite, write_json
 from sb3_gps.paper import PAPER_TASKS
 from sb3_gps.plotting import plot_success_vs_trials
+from sb3_gps.protocol import Protocol, evaluate_policy_on_splits, wilson
+from sb3_gps.provenance import command_line
 
 TINY = {
     "iterations": 3,
@@ -71,7 +67,7 @@ def test_the_demo_leaves_its_files(
     assert written["success"]["spatial"]["episodes"] == 2
     assert written["history"][0]["train/loss"] is None  # JSON has no NaN
 
-    monkeypatch.setattr("sb3_gps.experiment.QUICK", FEW)
+    monkeypatch.setattr("sb3_gps.protocol.QUICK", FEW)
     out = tmp_path / "evaluation.json"
     argv = ["evaluate", str(tmp_path / "model.zip"), "--protocol", "quick", "--out", str(out)]
     assert cli.main(argv) == 0
@@ -111,7 +107,7 @@ def test_noise_that_is_asked_for_replaces_the_protocols(monkeypatch: pytest.Monk
         seen.update(env_kwargs)
         raise InterruptedError
 
-    monkeypatch.setattr("sb3_gps.experiment.make_vec_env", spy)
+    monkeypatch.setattr("sb3_gps.protocol.make_vec_env", spy)
     for asked, used in (({}, 0.01), ({"init_noise": 0.1}, 0.1)):
         with pytest.raises(InterruptedError):
             evaluate_policy_on_splits(None, "GPS/ShapeCube-v0", 9, FEW, **asked)

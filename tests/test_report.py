@@ -22,8 +22,9 @@ pytest.importorskip("imageio")
 
 from sb3_gps import GPS
 from sb3_gps.commands import plot
-from sb3_gps.experiment import Protocol, run_experiment
+from sb3_gps.experiment import run_experiment
 from sb3_gps.files import write_json
+from sb3_gps.protocol import Protocol
 from sb3_gps.recording import RunRecorder, iteration_arrays, read_iterations
 from sb3_gps.report import finished, read_run, write_report
 from sb3_gps.teacher_plots import plot_actions, plot_trajectories

@@ -12,7 +12,7 @@ from toy_envs import SMALL_POLICY, ImagePointMass
 from sb3_gps import GPS
 from sb3_gps import __main__ as cli
 from sb3_gps.evaluation import EVALUATION_SEED, evaluate_returns
-from sb3_gps.experiment import Protocol, evaluate_by_the_book
+from sb3_gps.protocol import Protocol, evaluate_by_the_book
 
 ENV = "InvertedPendulum-v5"
 TINY = ["iterations=2", "conditions=2", "head_steps=5", "last_head_steps=5", "end_to_end_steps=0"]

@@ -16,9 +16,9 @@ import numpy as np
 import torch as th
 
 from sb3_gps.autodiff import DifferentiableCost
-from sb3_gps.experiment import machine
 from sb3_gps.files import write_json
 from sb3_gps.hardware import one_torch_thread
+from sb3_gps.provenance import machine
 from sb3_gps.regression import SmoothRegression
 
 DX, DU, TRIALS, STEPS, TRIES, SEEN, REPEATS = 23, 7, 100, 50, 16, 4000, 5

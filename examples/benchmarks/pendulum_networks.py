@@ -20,10 +20,10 @@ from pendulum_starts import Act, acts, after, figures, nearly_best, observed, re
 from torch.nn import ReLU, Tanh
 
 from sb3_gps.core.types import StudentTargets
-from sb3_gps.experiment import machine
 from sb3_gps.features import StandardisedExtractor, input_statistics
 from sb3_gps.files import write_json
 from sb3_gps.policies import GPSPolicy
+from sb3_gps.provenance import machine
 from sb3_gps.supervised import fit_student
 
 TRIALS, STEPS_OF_A_TRIAL, NOISE = 1500, 100, 0.1

@@ -21,8 +21,8 @@ from stable_baselines3.common.type_aliases import PolicyPredictor
 
 from sb3_gps.baselines import train_gps
 from sb3_gps.commands.benchmark_environments import GPS_STEPS, OPTIONS
-from sb3_gps.experiment import machine
 from sb3_gps.files import write_json
+from sb3_gps.provenance import machine
 
 ENV, T = "Pendulum-v1", 200
 STARTS = 2000

@@ -16,9 +16,9 @@ import gymnasium as gym
 import numpy as np
 
 from sb3_gps import GPS
-from sb3_gps.experiment import machine
 from sb3_gps.files import write_json
 from sb3_gps.hardware import peak_memory
+from sb3_gps.provenance import machine
 
 ITERATIONS = 2
 USUAL = dict(conditions=16, image_size=64, T=100)

@@ -19,9 +19,9 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 from teacher_update import profile
 
 from gps_envs.rendering import describe_gl
-from sb3_gps.experiment import machine
 from sb3_gps.files import write_json
 from sb3_gps.hardware import cores
+from sb3_gps.provenance import machine
 
 ENV, STEPS, HORIZON = "GPS/ShapeCube-v0", 1000, 100
 

@@ -26,9 +26,9 @@ from sb3_gps import GPS, dynamics, regression
 from sb3_gps.baselines import mean_return, train_gps
 from sb3_gps.commands.benchmark_environments import GPS_STEPS, OPTIONS
 from sb3_gps.dynamics import ChangeModel
-from sb3_gps.experiment import machine
 from sb3_gps.files import write_json
 from sb3_gps.imagination import acts, imagine
+from sb3_gps.provenance import machine
 
 ENV = "InvertedDoublePendulum-v5"
 BOUNDS = -np.ones(1), np.ones(1)  # of its action

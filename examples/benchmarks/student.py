@@ -17,10 +17,10 @@ from gymnasium import spaces
 from teacher_update import profile
 
 from sb3_gps.core.types import StudentTargets
-from sb3_gps.experiment import machine
 from sb3_gps.files import write_json
 from sb3_gps.gps import DEFAULT_AUGMENTATION
 from sb3_gps.policies import MultiInputPolicy
+from sb3_gps.provenance import machine
 from sb3_gps.supervised import fit_student
 
 IMAGES, STEPS, BATCH = 2000, 150, 64

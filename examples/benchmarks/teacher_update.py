@@ -28,8 +28,8 @@ from sb3_gps.core.types import (
     QuadraticCost,
     Trajectories,
 )
-from sb3_gps.experiment import machine
 from sb3_gps.files import write_json
+from sb3_gps.provenance import machine
 
 M, T, dX, dU = 9, 100, 26, 7
 SAMPLES, PAST = 5, 19

@@ -19,9 +19,9 @@ from threadpoolctl import threadpool_limits
 
 from sb3_gps.core.fitting import fit_dynamics, pooled_prior, transitions
 from sb3_gps.core.types import Trajectories
-from sb3_gps.experiment import machine
 from sb3_gps.files import write_json
 from sb3_gps.hardware import cores
+from sb3_gps.provenance import machine
 from sb3_gps.supervised import batches
 
 M, N, T, dX, dU, REPEATS = 9, 5, 100, 32, 7, 3

@@ -112,7 +112,7 @@ class CompareRun(CurveRun):
     @property
     def settings(self) -> dict[str, Any]:
         from sb3_gps.compare import OPPONENTS
-        from sb3_gps.experiment import plain_options
+        from sb3_gps.provenance import plain_options
 
         if opponent := OPPONENTS.get(self.algorithm):
             options = opponent.options

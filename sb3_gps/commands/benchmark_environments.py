@@ -90,7 +90,7 @@ class EnvironmentRun(CurveRun):
     @property
     def settings(self) -> dict[str, Any]:
         from sb3_gps.baselines import options_of
-        from sb3_gps.experiment import plain_options
+        from sb3_gps.provenance import plain_options
 
         gps = self.algorithm == "gps"
         options = OPTIONS[self.env] if gps else options_of(self.algorithm, self.env)

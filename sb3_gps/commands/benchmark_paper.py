@@ -71,9 +71,9 @@ def _tasks() -> dict[str, tuple[str, Any]]:
 
 def write_summary(runs: Sequence[dict[str, Any]], out: Path) -> None:
     """``summary.md`` and ``success.png`` in a folder."""
-    from sb3_gps.experiment import conditions_of_measurement
     from sb3_gps.files import rewrite_text
     from sb3_gps.plotting import plot_paper_table
+    from sb3_gps.provenance import conditions_of_measurement
 
     words = [
         table(runs),
@@ -102,8 +102,8 @@ def grouped(
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
     """Markdown: a row for each task, way and budget, a column for each split."""
-    from sb3_gps.experiment import SPLITS
     from sb3_gps.paper import PAPER_TASKS, short_name
+    from sb3_gps.protocol import SPLITS
 
     header = ["task", "way", "positions", "trials", "seeds", *SPLITS.values(), "pose error, cm"]
     rows = []

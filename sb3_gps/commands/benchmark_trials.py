@@ -66,9 +66,9 @@ def plan(args: argparse.Namespace) -> Iterator[Run]:
 
 def write_summary(runs: list[dict[str, Any]], out: Path) -> None:
     """``summary.md`` and ``success_vs_trials.png`` in a folder."""
-    from sb3_gps.experiment import conditions_of_measurement
     from sb3_gps.files import rewrite_text
     from sb3_gps.plotting import plot_success_vs_trials
+    from sb3_gps.provenance import conditions_of_measurement
 
     words = [
         table(runs),
@@ -83,8 +83,8 @@ def write_summary(runs: list[dict[str, Any]], out: Path) -> None:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """Markdown: mean, spread and worst seed of success, by update and trials; then the paper's."""
-    from sb3_gps.experiment import splits_of
     from sb3_gps.paper import PAPER_TASKS, POSE_IMAGES
+    from sb3_gps.protocol import splits_of
 
     groups: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
     for record in runs:

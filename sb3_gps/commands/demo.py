@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sb3_gps.commands.options import parse_options, print_success, require
 
 if TYPE_CHECKING:
-    from sb3_gps.experiment import Protocol
+    from sb3_gps.protocol import Protocol
 
 FILMED = {"spatial": 4, "visual": 4}  # episodes of each split
 
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run it and say what was found."""
     require("imageio", "matplotlib", "rich")
-    from sb3_gps.experiment import QUICK, Protocol
     from sb3_gps.paper import PAPER_TASKS
+    from sb3_gps.protocol import BY_THE_BOOK, QUICK
 
     print(f"Training on {args.env} from images; everything goes to {args.out}", flush=True)
     record, files = run_demo(
@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
         args.seed,
         parse_options(args.set),
         conditions=args.conditions,
-        protocol=QUICK if args.quick else Protocol(),
+        protocol=QUICK if args.quick else BY_THE_BOOK,
         curve=args.curve,
     )
     print_success(record)
@@ -76,9 +76,10 @@ def run_demo(
     :param filmed: episodes of each split in the video
     :return: the run's record, and the files with what each is
     """
-    from sb3_gps.experiment import run_experiment, save_policy, splits_of
+    from sb3_gps.experiment import run_experiment, save_policy
     from sb3_gps.files import write_json
     from sb3_gps.plotting import plot_learning_curve
+    from sb3_gps.protocol import splits_of
     from sb3_gps.video import film_splits, write_video
 
     trained, record = run_experiment(

@@ -34,18 +34,13 @@ def main(args: argparse.Namespace) -> int:
     if not args.model.is_file():
         raise ValueError(f"{args.model} is not a file; python -m sb3_gps train writes one")
     from sb3_gps import GPS
-    from sb3_gps.experiment import (
-        QUICK,
-        Protocol,
-        evaluate_by_the_book,
-        machine,
-        splits_of,
-        trained_conditions,
-    )
+    from sb3_gps.experiment import trained_conditions
     from sb3_gps.files import write_json
+    from sb3_gps.protocol import BY_THE_BOOK, QUICK, evaluate_by_the_book, splits_of
+    from sb3_gps.provenance import machine
 
     env_kwargs = parse_pairs(args.env_set, "--env-set")
-    protocol = (QUICK if args.protocol == "quick" else Protocol()).given(env_kwargs)
+    protocol = (QUICK if args.protocol == "quick" else BY_THE_BOOK).given(env_kwargs)
     model = GPS.load(args.model)
     env_id = task_of(model, args.model, args.env)
     begin = time.perf_counter()

@@ -39,8 +39,8 @@ def main(args: argparse.Namespace) -> int:
     import stable_baselines3
 
     from sb3_gps import GPS
-    from sb3_gps.experiment import splits_of_task
     from sb3_gps.feature_points import has_feature_points
+    from sb3_gps.protocol import splits_of_task
     from sb3_gps.video import film_splits, write_video
 
     kind: Any = GPS if args.algo == "gps" else getattr(stable_baselines3, args.algo.upper())

@@ -97,8 +97,8 @@ def print_success(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from sb3_gps.experiment import in_words, splits_of
     from sb3_gps.paper import PAPER_TASKS, POSE_IMAGES
+    from sb3_gps.protocol import in_words, splits_of
 
     paper = PAPER_TASKS.get(record["env"])
     way = record.get("way", "end-to-end")

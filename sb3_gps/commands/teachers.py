@@ -72,9 +72,9 @@ def run_teachers(
 
 def main(args: argparse.Namespace) -> int:
     """Run every seed and print when each was solved, and how it held."""
-    from sb3_gps.experiment import machine
     from sb3_gps.files import write_json
     from sb3_gps.hardware import one_blas_thread
+    from sb3_gps.provenance import machine
 
     for seed in args.seeds:
         path = args.out / f"teachers_{args.prior}_seed{seed}.json"

@@ -41,9 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run it."""
     require("rich", "matplotlib")
-    from sb3_gps.experiment import QUICK, Protocol, run_experiment, save_policy
+    from sb3_gps.experiment import run_experiment, save_policy
     from sb3_gps.files import write_json
     from sb3_gps.plotting import plot_learning_curve
+    from sb3_gps.protocol import BY_THE_BOOK, QUICK
 
     trained, record = run_experiment(
         args.env,
@@ -52,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
         way=args.way,
         num_conditions=args.conditions,
         n_envs=args.n_envs,
-        protocol=QUICK if args.protocol == "quick" else Protocol(),
+        protocol=QUICK if args.protocol == "quick" else BY_THE_BOOK,
         env_kwargs=parse_pairs(args.env_set, "--env-set"),
         progress_bar=True,
         curve=args.curve,
