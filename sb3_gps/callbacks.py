@@ -18,9 +18,9 @@ from sb3_gps.feature_points import (
     moments_of_an_episode,
     read_feature_points,
 )
-from sb3_gps.features import Observations
 from sb3_gps.gif import FPS, write_gif
 from sb3_gps.gps import GPS
+from sb3_gps.observations import Observations
 from sb3_gps.rollout import Start
 
 

@@ -21,9 +21,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_gps.core.types import StudentTargets
 from sb3_gps.environment import resolve_horizon
 from sb3_gps.features import StandardisedExtractor, input_statistics
+from sb3_gps.observations import map_observation
 from sb3_gps.policies import GPSPolicy
 from sb3_gps.privileged import STATE
-from sb3_gps.rollout import Start, map_observation, run_episodes
+from sb3_gps.rollout import Start, run_episodes
 from sb3_gps.supervised import Augment, fit_student
 
 

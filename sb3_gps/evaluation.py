@@ -12,7 +12,8 @@ from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gps.environment import optional_attribute, resolve_horizon
-from sb3_gps.rollout import Actor, Observation, Start, StepHook, map_observation, run_episodes
+from sb3_gps.observations import Observations, map_observation
+from sb3_gps.rollout import Actor, Start, StepHook, run_episodes
 
 EVALUATION_SEED = 10_000  # of the first episode that a return is measured on
 
@@ -90,7 +91,7 @@ def evaluate_returns(
 
 def what_is_seen(
     model: PolicyPredictor, env: VecEnv, start: Start, horizon: int | None = None
-) -> Observation:
+) -> Observations:
     """The observations of one deterministic episode, (length, ...).
 
     :param horizon: T; None: the environment's

@@ -24,7 +24,8 @@ from gymnasium import spaces
 from PIL import Image, ImageDraw
 from stable_baselines3.common.policies import BasePolicy
 
-from sb3_gps.features import ImageExtractor, Observations, SpatialSoftmax, split_space
+from sb3_gps.features import ImageExtractor, SpatialSoftmax, split_space
+from sb3_gps.observations import Observations
 
 TRAIL = 10  # images
 

@@ -15,7 +15,7 @@ All extractors work with any algorithm of Stable-Baselines3 through ``features_e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Literal
 
 import gymnasium as gym
 import numpy as np
@@ -30,13 +30,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_gps.hardware import fast_bf16
+from sb3_gps.observations import SINGLE, Observations, TensorObs, parts_of
 
-# The name of the only part of an observation that is not a Dict.
-SINGLE = "observation"
-
-T = TypeVar("T", np.ndarray, th.Tensor)
-Observations = np.ndarray | dict[str, np.ndarray]
-TensorObs = th.Tensor | dict[str, th.Tensor]
 Statistics = Mapping[str, tuple[np.ndarray, np.ndarray]]
 Precision = Literal["auto", "float32", "bf16"]
 
@@ -153,7 +148,7 @@ class StandardisedExtractor(BaseFeaturesExtractor):
 
     def vector_features(self, observations: TensorObs) -> th.Tensor:
         """The standardised vectors, concatenated, (B, sum of d)."""
-        parts = _parts(observations)
+        parts = parts_of(observations)
         return th.cat(
             [
                 (parts[key].flatten(1) - getattr(self, f"mean_{key}")) / getattr(self, f"std_{key}")
@@ -263,7 +258,7 @@ class ImageExtractor(StandardisedExtractor):
 
         :param observations: (B, C, H, W) in [0, 1], or a dict with such entries.
         """
-        parts = _parts(observations)
+        parts = parts_of(observations)
         return th.cat([self._look(key, parts[key]) for key in self.convolutions], dim=1)
 
     def receptive_centres(self, key: str) -> tuple[float, int]:
@@ -362,14 +357,9 @@ def input_statistics(observations: Observations) -> dict[str, tuple[np.ndarray, 
     """
     return {
         key: (value.mean(axis=0, dtype=np.float64), value.std(axis=0, dtype=np.float64))
-        for key, value in _parts(observations).items()
+        for key, value in parts_of(observations).items()
         if value.ndim == 2
     }
-
-
-def _parts(observations: T | dict[str, T]) -> dict[str, T]:
-    """An observation as a dict: one that is none counts as its part "observation"."""
-    return observations if isinstance(observations, dict) else {SINGLE: observations}
 
 
 def _one(size: int | tuple[int, ...]) -> int:

@@ -16,7 +16,8 @@ import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from sb3_gps.features import SINGLE, ImageExtractor, Observations
+from sb3_gps.features import ImageExtractor
+from sb3_gps.observations import Observations, parts_of
 from sb3_gps.progress import RunProgress
 from sb3_gps.reporting import timed
 from sb3_gps.rollout import random_poses
@@ -193,7 +194,7 @@ def _as_tensors(extractor: ImageExtractor, observations: Observations) -> dict[s
     keys = list(extractor.convolutions)
     if not keys:
         raise ValueError("the extractor has no convolutions: there is no image to train on")
-    parts = observations if isinstance(observations, dict) else {SINGLE: observations}
+    parts = parts_of(observations)
     missing = [key for key in keys if key not in parts]
     if missing:
         raise ValueError(f"observations lack the images {missing}, got {list(parts)}")

@@ -14,10 +14,10 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gps.core.types import LinearisedTrajectories, Trajectories
+from sb3_gps.observations import Observations, map_observation, parts_of
 
-Observation = np.ndarray | dict[str, np.ndarray]
 # (observations of n environments, their states (n, dX), t, which episodes (n,)) -> actions (n, dU)
-Actor = Callable[[Observation, np.ndarray, int, np.ndarray], np.ndarray]
+Actor = Callable[[Observations, np.ndarray, int, np.ndarray], np.ndarray]
 StateReader = Callable[[Any, dict[str, Any]], np.ndarray]  # (one observation, its info) -> x
 StepHook = Callable[[dict[str, Any]], bool]
 
@@ -58,11 +58,11 @@ class Episodes:
     U: np.ndarray  # (E, T, dU) executed actions
     rewards: np.ndarray  # (E, T)
     success: np.ndarray  # (E,) float, nan where the environment does not say
-    observations: Observation | None  # (E, T, ...) before each action
+    observations: Observations | None  # (E, T, ...) before each action
     length: np.ndarray  # (E,) steps before its end
     jacobian: np.ndarray | None = None  # (E, T, dX, dX + dU) of the simulator, where it is read
 
-    def by_condition(self, M: int) -> tuple[Trajectories, Observation | None]:
+    def by_condition(self, M: int) -> tuple[Trajectories, Observations | None]:
         """As (M, N, T, ...): episodes are ordered condition by condition."""
 
         def split(array: np.ndarray) -> np.ndarray:
@@ -77,16 +77,9 @@ class Episodes:
         return LinearisedTrajectories(*parts, split(self.jacobian)), observations
 
 
-def map_observation(function: Callable[[Any], Any], observation: Any) -> Any:
-    """``function`` of an observation array, or of each of a Dict's."""
-    if isinstance(observation, dict):
-        return {key: function(value) for key, value in observation.items()}
-    return function(observation)
-
-
 def reset_episodes(
     env: VecEnv, starts: Sequence[Start]
-) -> tuple[Observation, list[dict[str, Any]]]:
+) -> tuple[Observations, list[dict[str, Any]]]:
     """Reset every environment at once, each as asked."""
     env.set_options([dict(start.options) for start in starts])
     for index, start in enumerate(starts):
@@ -229,8 +222,7 @@ def _read_states(
 
 
 def _check_observation(observation: Any, t: int, episodes: np.ndarray) -> None:
-    parts = observation if isinstance(observation, dict) else {"observation": observation}
-    for key, value in parts.items():
+    for key, value in parts_of(observation).items():
         if not np.issubdtype(value.dtype, np.floating):
             continue
         finite = np.isfinite(value.reshape(len(value), -1)).all(axis=1)
@@ -253,10 +245,9 @@ def _store(
     """Put the observations of those environments that are real at a step, or at several."""
     if kept is None:
         kept = map_observation(lambda a: np.zeros((E, T, *a.shape[1:]), dtype=a.dtype), observation)
-    parts = kept if isinstance(kept, dict) else {"": kept}
-    for key, array in parts.items():
-        seen = observation[key] if key else observation
-        for e, value in zip(episodes[real], seen[real], strict=True):
+    seen = parts_of(observation)
+    for key, array in parts_of(kept).items():
+        for e, value in zip(episodes[real], seen[key][real], strict=True):
             array[e, t] = value
     return kept
 

@@ -25,8 +25,8 @@ from sb3_gps.core.types import (
     Trajectories,
 )
 from sb3_gps.features import StandardisedExtractor, input_statistics
+from sb3_gps.observations import Observations, map_observation
 from sb3_gps.policies import GPSPolicy
-from sb3_gps.rollout import Observation, map_observation
 from sb3_gps.supervised import (
     Augment,
     Progress,
@@ -43,7 +43,7 @@ class Batch:
     """Samples of one iteration, with what the student saw (None where nothing was rendered)."""
 
     samples: Trajectories
-    observations: Observation | None  # (M, N, T, ...)
+    observations: Observations | None  # (M, N, T, ...)
     # Actions (M, N, T, dU) and their precision (M, N, T, dU, dU) that stay what they are, where its
     # conditions have no teachers any more; None: those of the newest teachers.
     targets: tuple[np.ndarray, np.ndarray] | None = None
@@ -150,12 +150,12 @@ def linearized_student(
     return linearize_policy(X, actions[-1], covariance, prior, ridge, newest)
 
 
-def read_observations(batch: Batch) -> Observation | None:
+def read_observations(batch: Batch) -> Observations | None:
     """What the policy sees of a batch; None where nothing was rendered."""
     return batch.observations
 
 
-def read_state(batch: Batch) -> Observation:
+def read_state(batch: Batch) -> Observations:
     """The full state, for the student that stands in for the policy at first."""
     return batch.samples.X.astype(np.float32)
 
@@ -187,7 +187,7 @@ class Student:
     """A network of the run, what it reads of a batch, and how it learns."""
 
     policy: GPSPolicy
-    read: Callable[[Batch], Observation | None]
+    read: Callable[[Batch], Observations | None]
     options: StudentOptions
 
     def visible(self, batches: list[Batch]) -> list[Batch]:

@@ -13,14 +13,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.preprocessing import preprocess_obs
 
 from sb3_gps.core.types import StudentTargets
-from sb3_gps.features import Observations, TensorObs, split_space
+from sb3_gps.features import split_space
 from sb3_gps.hardware import one_torch_thread
+from sb3_gps.observations import Observations, TensorObs, map_observation, parts_of
 from sb3_gps.policies import GPSPolicy
 
 Augment = Callable[[th.Tensor, th.Generator], th.Tensor]
@@ -171,14 +173,12 @@ def pooled_covariance(precision: np.ndarray) -> np.ndarray:
 
 def to_tensors(observations: Observations) -> TensorObs:
     """Bulk observations as tensors that share their memory."""
-    if isinstance(observations, dict):
-        return {key: th.from_numpy(np.ascontiguousarray(v)) for key, v in observations.items()}
-    return th.from_numpy(np.ascontiguousarray(observations))
+    return map_observation(lambda a: th.from_numpy(np.ascontiguousarray(a)), observations)
 
 
 def select(data: TensorObs, index: th.Tensor | slice) -> TensorObs:
     """The observations at an index of the leading axis."""
-    return {k: v[index] for k, v in data.items()} if isinstance(data, dict) else data[index]
+    return map_observation(itemgetter(index), data)
 
 
 def first_non_finite(array: np.ndarray) -> int | None:
@@ -191,9 +191,8 @@ def first_non_finite(array: np.ndarray) -> int | None:
 
 def check_observations(observations: Observations, n: int) -> None:
     """ValueError unless every part has n finite entries."""
-    parts = observations if isinstance(observations, dict) else {"": observations}
-    for key, value in parts.items():
-        name = f"observations['{key}']" if key else "observations"
+    for key, value in parts_of(observations).items():
+        name = "observations" if observations is value else f"observations['{key}']"
         if len(value) != n:
             raise ValueError(f"{name} must have n = {n} entries, got {len(value)}")
         index = first_non_finite(value)
@@ -221,18 +220,14 @@ def _check(
 
 def _extract(policy: GPSPolicy, batch: TensorObs) -> th.Tensor:
     """Features of a batch of raw observations, (B, features_dim)."""
-    on_device = (
-        {key: value.to(policy.device) for key, value in batch.items()}
-        if isinstance(batch, dict)
-        else batch.to(policy.device)
-    )
+    on_device = map_observation(lambda part: part.to(policy.device), batch)
     scaled = preprocess_obs(on_device, policy.observation_space, policy.normalize_images)
     return policy.pi_features_extractor(scaled)
 
 
 def _features(policy: GPSPolicy, data: TensorObs, batch_size: int = 256) -> th.Tensor:
     """Features of all observations, in evaluation mode and without gradients, on the CPU."""
-    n = len(next(iter(data.values())) if isinstance(data, dict) else data)
+    n = len(next(iter(parts_of(data).values())))
     training = policy.training
     policy.set_training_mode(False)
     with th.no_grad():

@@ -21,8 +21,9 @@ from sb3_gps.feature_points import draw_feature_points, read_feature_points
 from sb3_gps.features import split_space
 from sb3_gps.files import rewrite
 from sb3_gps.gif import FPS, write_gif
+from sb3_gps.observations import map_observation
 from sb3_gps.protocol import SPLITS
-from sb3_gps.rollout import Start, map_observation, run_episodes
+from sb3_gps.rollout import Start, run_episodes
 
 SIDE, CAPTION = 240, 32  # pixels; both multiples of 16, as H.264 wants them
 HOLD = 14  # frames for which the outcome stays
