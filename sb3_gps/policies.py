@@ -7,7 +7,8 @@ into PPO for fine-tuning; the value branch is one linear layer on the features, 
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import gymnasium as gym
 import numpy as np
@@ -19,6 +20,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from sb3_gps.features import ImageExtractor, StateExtractor, VisuomotorExtractor, split_space
+from sb3_gps.files import rewrite
 
 
 class GPSPolicy(ActorCriticPolicy):
@@ -120,6 +122,13 @@ class GPSPolicy(ActorCriticPolicy):
         with th.no_grad():
             self.action_covariance.copy_(th.from_numpy(covariance))
             self.log_std.copy_(0.5 * self.action_covariance.diagonal().log())
+
+    def save(self, path: str | Path | BinaryIO) -> None:
+        """As SB3's, which takes a path or an open file; a file appears whole or not at all."""
+        if isinstance(path, (str, Path)):
+            rewrite(Path(path), lambda file: super(GPSPolicy, self).save(str(file)))
+        else:
+            super().save(path)  # type: ignore[arg-type]
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         mean = self.get_distribution(observation).mode()

@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from toy_envs import HORIZON, QUICK, SMALL_POLICY, ImagePointMass, PointMass, cost
 
 from sb3_gps import GPS
+from sb3_gps.policies import GPSPolicy
 from sb3_gps.snapshots import digest
 from sb3_gps.supervised import student_actions
 
@@ -517,6 +518,25 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
         gps.save(tmp_path / "a")
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
     assert (tmp_path / "a.zip").read_bytes() == before
+
+
+def test_an_interrupted_save_of_the_policy_leaves_the_old_file(tmp_path, monkeypatch):
+    policy, path = model().policy, tmp_path / "policy.pth"
+    policy.save(path)
+    before = path.read_bytes()
+
+    def broken(saved, file):
+        Path(file).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("torch.save", broken)
+    with pytest.raises(OSError, match="disk full"):
+        policy.save(str(path))
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == before
+    monkeypatch.undo()
+    with open(path, "wb") as file:
+        policy.save(file)
+    assert GPSPolicy.load(path).action_space == policy.action_space
 
 
 @pytest.mark.parametrize("env", ["PointMass", "ImagePointMass"])
