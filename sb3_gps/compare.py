@@ -7,7 +7,7 @@
     dagger                   SAC learns from the state; then a student of the images imitates it
 
 All have one cost, one protocol and one count of steps: pose images of GPS and the training of
-DAgger's expert are in it. All but GPS see the time as well, which the cost depends on.
+DAgger's expert are in it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
-from gymnasium.wrappers import TimeAwareObservation
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
@@ -43,7 +42,6 @@ from sb3_gps.privileged import STATE, AsymmetricSACPolicy, InfoObservation
 from sb3_gps.rollout import Start
 
 IMAGES = dict(features_extractor_class=VisuomotorExtractor)
-TIME = "time"
 STATE_ALONE = dict(images=False, vectors=False)
 _SAC = dict(learning_starts=1_000, gamma=0.98)
 # Transitions hold two images each. Batches are those of SAC-AE (Yarats et al. 2021), half SB3's.
@@ -96,22 +94,13 @@ class Opponent:
         env_kwargs: dict[str, Any] | None = None,
     ) -> VecEnv:
         """The task as it sees it."""
-        env = make_vec_env(
-            env_id, n_envs, seed=seed, wrapper_class=self._seen, env_kwargs=env_kwargs
-        )
+        wrapper = None if self.adds is None else partial(InfoObservation, **self.adds)
+        env = make_vec_env(env_id, n_envs, seed=seed, wrapper_class=wrapper, env_kwargs=env_kwargs)
         if not self.normalize:
             return env
         assert isinstance(env.observation_space, gym.spaces.Dict)
         parts = env.observation_space.spaces
         return VecNormalize(env, norm_obs_keys=[k for k in parts if not is_image_space(parts[k])])
-
-    def _seen(self, env: gym.Env) -> gym.Env:
-        return with_time(env if self.adds is None else InfoObservation(env, **self.adds))
-
-
-def with_time(env: gym.Env) -> gym.Env:
-    """The share of an episode that has passed, as "time" in its observation."""
-    return TimeAwareObservation(env, flatten=False, normalize_time=True, dict_time_key=TIME)
 
 
 OPPONENTS = {
@@ -269,7 +258,7 @@ def run_dagger(
     :param episodes: of each round, which run at once
     :raises ValueError: where nothing is left for the student
     """
-    env = make_vec_env(env_id, episodes, wrapper_class=lambda env: with_time(InfoObservation(env)))
+    env = make_vec_env(env_id, episodes, wrapper_class=InfoObservation)
     horizon = env.get_attr("spec")[0].max_episode_steps
     rounds = (steps - expert_steps) // (episodes * horizon)
     if rounds < 1:
@@ -280,8 +269,7 @@ def run_dagger(
     teacher = OPPONENTS["sac-state"]
     expert_run = run_opponent(teacher, env_id, seed, expert_steps, folder / "expert", trial)
     expert = teacher.kind.load(folder / "expert" / "model.zip", device="cpu")
-    make_env = partial(make_vec_env, wrapper_class=with_time)  # without the state
-    apart = make_env(env_id, trial.n_envs)
+    apart = make_vec_env(env_id, trial.n_envs)
     seen = VecTransposeImage(env)
     assert isinstance(seen.observation_space, gym.spaces.Dict)
     parts = {key: space for key, space in seen.observation_space.spaces.items() if key != STATE}
@@ -315,7 +303,6 @@ def run_dagger(
         rng=rng,
         augment=DEFAULT_AUGMENTATION,
         on_round=on_round,
-        expert_sees=(STATE, TIME),
     )
-    trial.film(student, env_id, make_env)
+    trial.film(student, env_id)
     return outcome

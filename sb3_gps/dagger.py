@@ -39,19 +39,17 @@ def dagger(
     rng: np.random.Generator,
     augment: Augment | None = None,
     on_round: Callable[[int], None] | None = None,
-    expert_sees: Sequence[str] = (STATE,),
 ) -> GPSPolicy:
     """Train a student, which is changed in place.
 
     :param student: of the environment's observation without the state
-    :param expert: acts on the parts of the observation that it sees, by SB3's ``predict``
+    :param expert: acts on ``{"state": ...}`` by SB3's ``predict``
     :param env: of ``InfoObservation``, with images channels-first
     :param rounds: starts of each round's episodes
     :param head_steps: of the fully connected layers, in each round
     :param end_to_end_steps: of the whole network, in each round
     :param augment: random changes of the images
     :param on_round: called after each round with its number, from 0
-    :param expert_sees: parts of the observation, the state among them, which the student does not
     :raises ValueError: an environment that does not show the state
     """
     parts = getattr(env.observation_space, "spaces", {})
@@ -64,7 +62,7 @@ def dagger(
     wanted: list[np.ndarray] = []
 
     def advice(observation: dict[str, np.ndarray]) -> np.ndarray:
-        return expert.predict({k: observation[k] for k in expert_sees}, deterministic=True)[0]
+        return expert.predict({STATE: observation[STATE]}, deterministic=True)[0]
 
     def expert_acts(observation: Any, x: Any, t: int, episodes: Any) -> np.ndarray:
         return advice(observation)

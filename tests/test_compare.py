@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import toy_envs  # noqa: F401  registers Toy/*
 from toy_envs import HORIZON, QUICK, SMALL_NETWORK, SMALL_POLICY
@@ -140,7 +139,6 @@ def record(algorithm: str, curve: list, env: str = "GPS/ShapeCube-v0", **before:
         "env": env,
         "algorithm": algorithm,
         "options": {"gamma": 0.98},
-        "sees_time": True,
         "curve": points,
         "before": before,
         "machine": machine,
@@ -163,25 +161,6 @@ def test_the_table():
         "| 0.10 |",
         f"| GPS/ShapeCube-v0 | sac | 1 | 200,000 |  | 40.0 [40.0] | {others} | – | 2.22 |",
     ]
-
-
-def test_runs_that_were_not_told_the_time_are_marked():
-    old = {**RUNS[2], "sees_time": None}
-    lines = command.table([*RUNS[:2], old]).markdown().splitlines()
-    assert "| gps |" in lines[2] and "| sac* |" in lines[3]
-
-
-@pytest.mark.parametrize("name", list(OPPONENTS))
-def test_opponents_are_told_the_time(name):
-    env = OPPONENTS[name].make_env(ENV, 2)
-    seen = [env.reset()["time"]]
-    for _ in range(3):
-        observation, *_ = env.step(np.zeros((2, *env.action_space.shape)))
-        seen.append(observation["time"])
-    if not OPPONENTS[name].normalize:
-        np.testing.assert_allclose(np.stack(seen)[:, 0, 0], np.arange(4) / HORIZON, rtol=1e-6)
-    images = [space for space in env.observation_space.values() if len(space.shape) == 3]
-    assert bool(images) == OPPONENTS[name].sees_images
 
 
 def test_the_page_has_every_figure_and_video(tmp_path):

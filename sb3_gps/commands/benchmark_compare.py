@@ -36,8 +36,7 @@ WANTED = 90.0  # percent that an algorithm is to reach
 WORDS = (
     "Success in percent, mean over the seeds [worst seed], at the last evaluation. Steps are those "
     "of the environment, pose images and experts among them; steps to "
-    f"{WANTED:.0f} %: until the mean over the seeds is there on unseen positions; –: never. The "
-    "cost depends on the time, which all see but GPS and those with an asterisk."
+    f"{WANTED:.0f} %: until the mean over the seeds is there on unseen positions; –: never."
 )
 
 OTHER_OPTIONS = (
@@ -121,8 +120,7 @@ class CompareRun(CurveRun):
             options = {"expert_steps": self.expert_steps, "steps": self.steps}
         else:
             options = GPS_OPTIONS.get(self.env, {})
-        settings = {"options": plain_options(options), "positions": self.positions}
-        return settings if self.algorithm == "gps" else {**settings, "sees_time": True}
+        return {"options": plain_options(options), "positions": self.positions}
 
 
 def do(run: CompareRun) -> None:
@@ -215,7 +213,7 @@ def table(runs: Sequence[dict[str, Any]]) -> Table:
             there = reached(own, "spatial", WANTED)
             cells = [
                 env,
-                name + "*" * _timeless(own),
+                name,
                 str(len(own)),
                 f"{max(r['curve'][-1]['steps'] for r in own):,}",
                 ", ".join(f"{n:,} {what}" for what, n in own[0]["before"].items()) + _expert(own),
@@ -232,11 +230,6 @@ def _final(runs: Sequence[dict[str, Any]], split: str) -> str:
     if None in last:
         return ""
     return f"{np.mean(last):.1f} [{min(last):.1f}]"
-
-
-def _timeless(runs: Sequence[dict[str, Any]]) -> bool:
-    """Whether some of them were not told the time, as the first were not."""
-    return not all(run["algorithm"] == "gps" or run.get("sees_time") for run in runs)
 
 
 def _expert(runs: Sequence[dict[str, Any]]) -> str:
