@@ -3,6 +3,7 @@
     ppo, sac, tqc            learn from the images, with the network of GPS's student
     ppo-nature               the same with SB3's own network of images
     ppo-state, sac-state     learn from the full state, and need it to act: an upper reference
+    ppo-state-time           the same with the time, which the cost depends on
     sac-asymmetric           critic on the state, actor on the images (Pinto et al. 2018)
     dagger                   SAC learns from the state; then a student of the images imitates it
 
@@ -24,6 +25,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
+from gymnasium.wrappers import TimeAwareObservation
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
@@ -55,6 +57,7 @@ class Opponent:
 
     :param algorithm: "module:class"
     :param adds: keywords of an ``InfoObservation`` around the task; None: none
+    :param time: whether it sees the share of the episode that has passed
     :param policy: None: the one that the observation asks for, "MultiInputPolicy"
     :param options: keywords of the algorithm
     :param n_envs: environments that it learns in
@@ -63,6 +66,7 @@ class Opponent:
 
     algorithm: str
     adds: dict[str, Any] | None = None
+    time: bool = False
     policy: Any = "MultiInputPolicy"
     options: dict[str, Any] = field(default_factory=dict)
     n_envs: int = 1
@@ -94,13 +98,20 @@ class Opponent:
         env_kwargs: dict[str, Any] | None = None,
     ) -> VecEnv:
         """The task as it sees it."""
-        wrapper = None if self.adds is None else partial(InfoObservation, **self.adds)
-        env = make_vec_env(env_id, n_envs, seed=seed, wrapper_class=wrapper, env_kwargs=env_kwargs)
+        env = make_vec_env(
+            env_id, n_envs, seed=seed, wrapper_class=self._seen, env_kwargs=env_kwargs
+        )
         if not self.normalize:
             return env
         assert isinstance(env.observation_space, gym.spaces.Dict)
         parts = env.observation_space.spaces
         return VecNormalize(env, norm_obs_keys=[k for k in parts if not is_image_space(parts[k])])
+
+    def _seen(self, env: gym.Env) -> gym.Env:
+        seen = env if self.adds is None else InfoObservation(env, **self.adds)
+        if not self.time:
+            return seen
+        return TimeAwareObservation(seen, flatten=False, normalize_time=True)
 
 
 OPPONENTS = {
@@ -115,6 +126,9 @@ OPPONENTS = {
     "tqc": Opponent("sb3_contrib:TQC", options=dict(_FROM_IMAGES, policy_kwargs=IMAGES)),
     "ppo-state": Opponent(
         "stable_baselines3:PPO", STATE_ALONE, options=_PPO, n_envs=8, normalize=True
+    ),
+    "ppo-state-time": Opponent(
+        "stable_baselines3:PPO", STATE_ALONE, time=True, options=_PPO, n_envs=8, normalize=True
     ),
     "sac-state": Opponent("stable_baselines3:SAC", STATE_ALONE, options=_SAC),
     "sac-asymmetric": Opponent(

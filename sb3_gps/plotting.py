@@ -222,6 +222,7 @@ _NAMES = {
     "dagger": "DAgger",
     "ppo-nature": "PPO with NatureCNN",
     "ppo-state": "PPO on the state",
+    "ppo-state-time": "PPO on the state and the time",
     "sac-state": "SAC on the state",
     "sac-asymmetric": "asymmetric SAC",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import toy_envs  # noqa: F401  registers Toy/*
 from toy_envs import HORIZON, QUICK, SMALL_NETWORK, SMALL_POLICY
@@ -161,6 +162,20 @@ def test_the_table():
         "| 0.10 |",
         f"| GPS/ShapeCube-v0 | sac | 1 | 200,000 |  | 40.0 [40.0] | {others} | – | 2.22 |",
     ]
+
+
+def test_what_an_opponent_sees():
+    """Its images, and the time where it is told; in PPO's units, what it has seen of them."""
+    for name, opponent in OPPONENTS.items():
+        env = replace(opponent, normalize=False).make_env(ENV, 2)
+        seen = [env.reset()]
+        for _ in range(3):
+            seen.append(env.step(np.zeros((2, *env.action_space.shape)))[0])
+        assert ("image" in seen[0]) == opponent.sees_images, name
+        assert ("time" in seen[0]) == opponent.time == (name == "ppo-state-time")
+        if opponent.time:
+            passed = np.stack([observation["time"] for observation in seen])[:, :, 0]
+            np.testing.assert_allclose(passed.T, [np.arange(4) / HORIZON] * 2, rtol=1e-6)
 
 
 def test_the_page_has_every_figure_and_video(tmp_path):

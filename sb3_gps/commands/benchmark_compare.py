@@ -26,6 +26,7 @@ ALGORITHMS = (
     "sac",
     "tqc",
     "ppo-state",
+    "ppo-state-time",
     "sac-state",
     "sac-asymmetric",
     "dagger",
