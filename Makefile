@@ -58,10 +58,10 @@ demo: gl  ## train from images on ShapeCube and evaluate; model, curve, video an
 
 test: $(INSTALLED_DEV) gl  ## run the tests, on all cores
 	# One thread each: those of two tests would wait for each other.
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist worksteal $(COVERAGE) $(ARGS)
 
-coverage:  ## the tests again, with the lines that none of them runs; fails below 95 %
-	$(MAKE) test ARGS='--cov --cov-report=term $(ARGS)'
+coverage: COVERAGE := --cov
+coverage: test  ## the tests again, with the lines that none of them runs; fails below 95 %
 
 lint: $(INSTALLED_DEV)  ## ruff (rules and format) and mypy
 	$(PY) -m ruff check .
@@ -86,5 +86,5 @@ format: $(INSTALLED_DEV)  ## let ruff fix and format
 	$(PY) -m ruff format .
 
 clean:  ## remove .venv, caches and build outputs (results/ stays)
-	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage* htmlcov
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,7 +3,7 @@
     ppo, sac, tqc            learn from the images, with the network of GPS's student
     ppo-nature               the same with SB3's own network of images
     ppo-state, sac-state     learn from the full state, and need it to act: an upper reference
-    ppo-state-time           the same with the time, which the cost depends on
+    ppo-state-time           PPO on the state and the time, which the cost depends on
     sac-asymmetric           critic on the state, actor on the images (Pinto et al. 2018)
     dagger                   SAC learns from the state; then a student of the images imitates it
 

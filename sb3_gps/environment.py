@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import gymnasium as gym
@@ -16,6 +17,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_gps.autodiff import CostFunction, DifferentiableCost
+from sb3_gps.observations import map_observation
 from sb3_gps.rollout import Episodes, NotFiniteError, Start, StateReader, reset_episodes
 
 State = str | Callable[[Any, dict[str, Any]], np.ndarray] | None
@@ -292,11 +294,7 @@ def describe_task(
         if read_state is None:
             read_state = resolve_state(state, env.observation_space, infos[0])
         for i in range(min(env.num_envs, len(starts) - first)):
-            row = (
-                {k: v[i] for k, v in observation.items()}
-                if isinstance(observation, dict)
-                else observation[i]
-            )
+            row = map_observation(itemgetter(i), observation)
             states.append(read_state(row, infos[i]))
             observed &= (
                 isinstance(row, np.ndarray)

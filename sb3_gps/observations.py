@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch as th
@@ -11,6 +11,7 @@ import torch as th
 # The name of the only part of an observation that is not a Dict.
 SINGLE = "observation"
 
+Array = TypeVar("Array", np.ndarray, th.Tensor)
 Observations = np.ndarray | dict[str, np.ndarray]
 TensorObs = th.Tensor | dict[str, th.Tensor]
 
@@ -22,6 +23,6 @@ def map_observation(function: Callable[[Any], Any], observation: Any) -> Any:
     return function(observation)
 
 
-def parts_of(observation: Any) -> dict[str, Any]:
+def parts_of(observation: Array | dict[str, Array]) -> dict[str, Array]:
     """The arrays of an observation by their names; ``SINGLE`` where it is no Dict."""
     return observation if isinstance(observation, dict) else {SINGLE: observation}

@@ -7,6 +7,7 @@ into PPO for fine-tuning; the value branch is one linear layer on the features, 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -123,12 +124,16 @@ class GPSPolicy(ActorCriticPolicy):
             self.action_covariance.copy_(th.from_numpy(covariance))
             self.log_std.copy_(0.5 * self.action_covariance.diagonal().log())
 
-    def save(self, path: str | Path | BinaryIO) -> None:
+    def save(self, path: str | os.PathLike[str] | BinaryIO) -> None:
         """As SB3's, which takes a path or an open file; a file appears whole or not at all."""
-        if isinstance(path, (str, Path)):
-            rewrite(Path(path), lambda file: super(GPSPolicy, self).save(str(file)))
+        if isinstance(path, (str, os.PathLike)):
+            rewrite(Path(path), self._write)
         else:
             super().save(path)  # type: ignore[arg-type]
+
+    def _write(self, path: Path) -> None:
+        with path.open("wb") as file:  # torch would name what is inside by the temporary path
+            super().save(file)  # type: ignore[arg-type]
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         mean = self.get_distribution(observation).mode()

@@ -165,7 +165,7 @@ def test_the_table():
 
 
 def test_what_an_opponent_sees():
-    """Its images, and the time where it is told; in PPO's units, what it has seen of them."""
+    """Images, and the time where it is told."""
     for name, opponent in OPPONENTS.items():
         env = replace(opponent, normalize=False).make_env(ENV, 2)
         seen = [env.reset()]
@@ -176,6 +176,7 @@ def test_what_an_opponent_sees():
         if opponent.time:
             passed = np.stack([observation["time"] for observation in seen])[:, :, 0]
             np.testing.assert_allclose(passed.T, [np.arange(4) / HORIZON] * 2, rtol=1e-6)
+        env.close()
 
 
 def test_the_page_has_every_figure_and_video(tmp_path):

@@ -34,6 +34,7 @@ from toy_envs import HORIZON, QUICK, SMALL_POLICY, ImagePointMass, PointMass, Re
 from sb3_gps import GPS
 from sb3_gps.feature_points import read_feature_points
 from sb3_gps.features import VisuomotorExtractor
+from sb3_gps.observations import parts_of
 from sb3_gps.policies import GPSPolicy
 
 M = 4
@@ -260,12 +261,15 @@ def test_worker_processes_and_monitors(kind):
         env.close()
     serial = make(kind, DummyVecEnv([limited(KINDS[kind][0])] * 2)).learn()
     np.testing.assert_equal(parallel.history, serial.history)
+    assert parallel.num_timesteps == 2 * STEPS
     assert [info["l"] for info in parallel.ep_info_buffer] == [HORIZON] * 2 * M
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "image, channels first"])
 def test_frames_that_are_stacked(kind):
-    frames = VecFrameStack(DummyVecEnv([limited(KINDS[kind][0])] * 2), n_stack=3)
+    kind, *first = kind.split(", ")
+    single = DummyVecEnv([limited(KINDS[kind][0])] * 2)
+    frames = VecFrameStack(VecTransposeImage(single) if first else single, n_stack=3)
     gps = make(kind, frames).learn()
     shapes = {
         "vector": (12,),
@@ -278,11 +282,13 @@ def test_frames_that_are_stacked(kind):
         assert {key: part.shape[3:] for key, part in seen.items()} == shapes[kind]
     else:
         assert seen.shape == (M, 1, HORIZON, *shapes[kind])
+        assert gps.observation_space.shape == shapes[kind]
     # The state is the environment's own, of one frame.
     assert gps.batches[-1].samples.X.shape == (M, 1, HORIZON, 4)
-    if kind == "vector":
-        first = seen[:, 0, 0]
-        assert not first[:, :8].any() and first[:, 8:].any()  # nothing of the episode before
+    for part in parts_of(seen).values():  # nothing of the episode before
+        first, shown = part[:, 0, 0], part.shape[3]
+        assert not first[:, : 2 * shown // 3].any()
+        assert first.any() or kind != "vector"  # velocities begin with zero
 
 
 def test_normalised_rewards():
