@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_gps.features import ImageExtractor, SpatialSoftmax, split_space
-from sb3_gps.observations import Observations
+from sb3_gps.observations import Observations, parts_of
 
 TRAIL = 10  # images
 
@@ -166,7 +166,7 @@ def moments_of_an_episode(
 
 def _images(points: FeaturePoints, observations: Observations) -> np.ndarray:
     """Channels-last, (T, H, W, 3)."""
-    images = observations[points.image] if isinstance(observations, dict) else observations
+    images = parts_of(observations)[points.image]
     if images.shape[-1] > images.shape[1]:  # channels-first, of a wrapped environment
         images = np.moveaxis(images, 1, -1)
     return images

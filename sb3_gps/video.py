@@ -21,7 +21,7 @@ from sb3_gps.feature_points import draw_feature_points, read_feature_points
 from sb3_gps.features import split_space
 from sb3_gps.files import rewrite
 from sb3_gps.gif import FPS, write_gif
-from sb3_gps.observations import map_observation
+from sb3_gps.observations import map_observation, parts_of
 from sb3_gps.protocol import SPLITS
 from sb3_gps.rollout import Start, run_episodes
 
@@ -112,7 +112,7 @@ def _seen(model: PolicyPredictor, seen: list[Any], key: str, points: int) -> lis
 
     :param seen: an observation a step
     """
-    images = [o[key] if isinstance(o, dict) else o for o in seen]
+    images = [parts_of(o)[key] for o in seen]
     if not points:
         return images
     policy: Any = getattr(model, "policy", model)

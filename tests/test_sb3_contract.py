@@ -267,9 +267,9 @@ def test_worker_processes_and_monitors(kind):
 
 @pytest.mark.parametrize("kind", [*KINDS, "image, channels first"])
 def test_frames_that_are_stacked(kind):
-    kind, *first = kind.split(", ")
+    kind, *transposed = kind.split(", ")
     single = DummyVecEnv([limited(KINDS[kind][0])] * 2)
-    frames = VecFrameStack(VecTransposeImage(single) if first else single, n_stack=3)
+    frames = VecFrameStack(VecTransposeImage(single) if transposed else single, n_stack=3)
     gps = make(kind, frames).learn()
     shapes = {
         "vector": (12,),
@@ -285,10 +285,10 @@ def test_frames_that_are_stacked(kind):
         assert gps.observation_space.shape == shapes[kind]
     # The state is the environment's own, of one frame.
     assert gps.batches[-1].samples.X.shape == (M, 1, HORIZON, 4)
-    for part in parts_of(seen).values():  # nothing of the episode before
-        first, shown = part[:, 0, 0], part.shape[3]
-        assert not first[:, : 2 * shown // 3].any()
-        assert first.any() or kind != "vector"  # velocities begin with zero
+    for name, part in parts_of(seen).items():
+        older, now = np.split(part[:, 0, 0], [2 * part.shape[3] // 3], axis=1)
+        assert not older.any()  # nothing of the episode before
+        assert now.any() == (name != "velocity")  # which begins with zero
 
 
 def test_normalised_rewards():
